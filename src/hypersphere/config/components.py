@@ -1,0 +1,100 @@
+"""Components: config nodes that name a class or function by `_target_`, checked by its signature.
+
+The signature is the schema, so that no second list of parameters has to be kept in step:
+
+* keyword-only parameters are the configuration, their annotations give type and range;
+* one without a default belongs to every recipe and must be stated in the YAML;
+* one with a default was added later or is neutral: while it has its default it stays out of the
+  run's identity, so that adding it orphans no finished run;
+* positional parameters (`dim`, `num_classes`, ...) are supplied by the program.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, get_type_hints
+
+import pydantic
+from hydra.utils import get_object
+
+from hypersphere.errors import UserError, did_you_mean
+
+RESERVED = ("_target_", "name")
+
+
+@dataclass(frozen=True)
+class Component:
+    """A checked config node.
+
+    name: stable name of the component; identity rests on it, so moving the class orphans nothing.
+    target: the class or function that `_target_` names.
+    params: checked keyword parameters, numbers in their declared type.
+    """
+
+    name: str
+    target: Callable[..., Any]
+    params: dict[str, Any]
+
+    def build(self, *args: Any) -> Any:
+        """Call the target with the program's positional `args` and the configured parameters."""
+        return self.target(*args, **self.params)
+
+    def identity(self) -> dict[str, Any]:
+        """What the run's hash sees: name, semantic revision, and the non-neutral parameters."""
+        neutral = {
+            name: parameter.default for name, parameter in _keyword_parameters(self.target).items()
+        }
+        stated = {k: v for k, v in self.params.items() if v != neutral[k]}
+        return {"name": self.name, "revision": getattr(self.target, "revision", 1), **stated}
+
+
+def check(node: Any, where: str) -> Component:
+    """Turn a resolved config node into a `Component`.
+
+    Raises UserError naming the key (`where.key`) and, for a misspelling, the nearest right one.
+    """
+    if not isinstance(node, Mapping) or any(key not in node for key in RESERVED):
+        raise UserError(f"{where}: needs the keys _target_ and name, got {node!r}")
+    try:
+        target = get_object(node["_target_"])
+    except Exception as error:  # Hydra wraps every import problem differently
+        raise UserError(f"{where}._target_={node['_target_']}: cannot be imported ({error})") from error
+    given = {key: value for key, value in node.items() if key not in RESERVED}
+    return Component(str(node["name"]), target, check_values(_model(target), given, where))
+
+
+def check_values(model: type[pydantic.BaseModel], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Check `given` against a strict pydantic model; one UserError line names the first bad key."""
+    try:
+        return model(**given).model_dump()
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        full = f"{where}.{key}" if where else key
+        if first["type"] == "extra_forbidden":
+            raise UserError(f"{full}: no such key{did_you_mean(key, model.model_fields)}") from None
+        if first["type"] == "missing":
+            raise UserError(f"{full}: must be stated in the configuration") from None
+        message = first["msg"][0].lower() + first["msg"][1:]
+        raise UserError(f"{full}={first['input']!r}: {message}") from None
+
+
+@cache
+def _keyword_parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(target).parameters
+    return {n: p for n, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+@cache
+def _model(target: Callable[..., Any]) -> type[pydantic.BaseModel]:
+    function = target.__init__ if inspect.isclass(target) else target
+    hints = get_type_hints(function, include_extras=True)
+    fields: dict[str, Any] = {}
+    for name, parameter in _keyword_parameters(target).items():
+        default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+        fields[name] = (hints.get(name, Any), default)
+    config = pydantic.ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+    return pydantic.create_model(target.__name__, __config__=config, **fields)

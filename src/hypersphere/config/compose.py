@@ -1,0 +1,120 @@
+"""Composing configurations with Hydra, strictly, with errors that a person can act on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hypersphere import paths
+from hypersphere.config.components import check
+from hypersphere.config.training import Component, Training, check_training
+from hypersphere.errors import UserError, did_you_mean
+
+NOT_TRAINING = ("hydra", "paper", "evaluations")  # what a run's identity never sees
+
+
+def compose(overrides: Sequence[str]) -> dict[str, Any]:
+    """The resolved configuration that Hydra composes from `overrides` (command-line syntax).
+
+    Raises UserError: one line naming the key or option, and the nearest right one.
+    """
+    config, _ = _compose(tuple(overrides))
+    return _resolve(config)
+
+
+def compose_values(options: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Like `compose`, for a plan of many runs that differ in plain values alone.
+
+    options: group choices (`head=nsl`), composed by Hydra once and remembered.
+    values: dotted key -> value, set afterwards; equal to `key=value` on the command line.
+    """
+    config, keys = _compose(tuple(options))
+    config = config.copy()
+    for key, value in values.items():
+        if key not in keys:
+            raise UserError(f"{key}: no such key{did_you_mean(key, keys)}")
+        OmegaConf.update(config, key, value)
+    return _resolve(config)
+
+
+def split_config(config: Mapping[str, Any]) -> tuple[Training, dict[str, Component]]:
+    """The checked training and its evaluations (name -> component) of a composed config."""
+    raw = {key: value for key, value in config.items() if key not in NOT_TRAINING}
+    evaluations = {
+        name: check(node, f"evaluations.{name}")
+        for name, node in (config.get("evaluations") or {}).items()
+    }
+    return check_training(raw), evaluations
+
+
+@lru_cache(maxsize=512)
+def _compose(overrides: tuple[str, ...]) -> tuple[DictConfig, frozenset[str]]:
+    with _hydra() as loader:
+        try:
+            config = hydra_compose("train", list(overrides))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(_explain(error, overrides, loader)) from None
+    return config, _keys(config)
+
+
+class _hydra:
+    """Hydra initialised on our configuration, leaving a surrounding Hydra application as it was."""
+
+    def __enter__(self) -> ConfigLoader:
+        self._outer = GlobalHydra.instance().hydra
+        GlobalHydra.instance().clear()
+        initialize_config_dir(str(paths.conf_dir()), version_base="1.3")
+        return GlobalHydra.instance().config_loader()
+
+    def __exit__(self, *_: Any) -> None:
+        GlobalHydra.instance().clear()
+        if self._outer is not None:
+            GlobalHydra.instance().hydra = self._outer
+
+
+def _resolve(config: DictConfig) -> dict[str, Any]:
+    try:
+        resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key or 'configuration'}: {error.msg}") from None
+    assert isinstance(resolved, dict)
+    return resolved
+
+
+def _keys(config: DictConfig, prefix: str = "") -> frozenset[str]:
+    keys: set[str] = set()
+    for name in config:
+        full = f"{prefix}{name}"
+        keys.add(full)
+        node = OmegaConf.select(config, str(name)) if not OmegaConf.is_interpolation(config, name) else None
+        if isinstance(node, DictConfig):
+            keys |= _keys(node, f"{full}.")
+    return frozenset(keys)
+
+
+def _explain(error: Exception, overrides: Sequence[str], loader: ConfigLoader) -> str:
+    """One line for what Hydra says in several."""
+    text = str(error)
+    if found := re.search(r"Could not (?:override|find) '([^']+)'", text):
+        wrong = found.group(1)
+        groups = loader.list_groups("")
+        group, _, option = wrong.rpartition("/")
+        if group and group in loader.list_groups(group.rpartition("/")[0]) + groups:
+            options = loader.get_group_options(group)
+            hint = did_you_mean(option, options)
+            return f"{group}={option}: no such option{hint} (options: {', '.join(options)})"
+        with_default, keys = _compose(())
+        del with_default
+        return f"{wrong}: no such key{did_you_mean(wrong, [*keys, *groups])}"
+    first = text.strip().splitlines()[0]
+    return f"{' '.join(overrides)}: {first}"

@@ -1,0 +1,146 @@
+"""The typed configuration of one training and of one evaluation, and their identity.
+
+A run's id is a hash of what changes its numbers: data and their content, split, backbone, head,
+batches, optimiser, schedule, precision, seed, initial weights. Paper, item, preset, device,
+threads, paths and logging stay out of it, so that papers and presets share what is equal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import pydantic
+
+from hypersphere.config.components import Component, check, check_values
+from hypersphere.data.facts import DATASETS, Dataset
+from hypersphere.data.splits import Split
+from hypersphere.errors import UserError, did_you_mean
+
+COMPONENTS = ("split", "batches", "backbone", "head", "optimizer", "schedule")
+
+_STRICT = pydantic.ConfigDict(extra="forbid", strict=True)
+
+
+class Augmentation(pydantic.BaseModel):
+    """Random crop after zero padding (pixels) and random horizontal flip, per image."""
+
+    model_config = _STRICT
+    crop_padding: Annotated[int, pydantic.Field(ge=0)]
+    flip: bool
+
+
+class Data(pydantic.BaseModel):
+    """Which dataset, and how its pixels reach the network.
+
+    size: side length in pixels after enlarging; None keeps the dataset's own.
+    augmentation: None trains on the images as they are.
+    normalize: subtract the dataset's channel means and divide by its deviations ([0, 1] if not).
+    """
+
+    model_config = _STRICT
+    name: str
+    size: Annotated[int, pydantic.Field(gt=0)] | None = None
+    augmentation: Augmentation | None = None
+    normalize: bool = False
+
+
+class Settings(pydantic.BaseModel):
+    """The plain values at the top of a training's configuration.
+
+    seed: of initialisation and order of batches (and, where a recipe says so, of the split).
+    precision: `bf16` trains under bfloat16 autocast with float32 weights and losses.
+    initial: id of a finished run whose weights this one starts from (its parent), or None.
+    """
+
+    model_config = _STRICT
+    seed: Annotated[int, pydantic.Field(ge=0)]
+    precision: Literal["fp32", "bf16"]
+    initial: str | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """One checked training: everything that its numbers depend on."""
+
+    data: Data
+    settings: Settings
+    components: dict[str, Component]
+    raw: dict[str, Any]
+
+    @property
+    def dataset(self) -> Dataset:
+        return DATASETS[self.data.name]
+
+    @property
+    def parent(self) -> str | None:
+        return self.settings.initial
+
+    def split(self) -> Split:
+        """Seen and unseen classes; raises UserError when they do not fit the dataset."""
+        try:
+            return self.components["split"].build(self.dataset.num_classes)
+        except ValueError as error:
+            raise UserError(f"split ({self.data.name}): {error}") from None
+
+    def identity(self) -> dict[str, Any]:
+        """What the run's hash sees (see the module's docstring)."""
+        data = _without_defaults(self.data)
+        return {
+            "kind": "training",
+            "data": {**data, "content": self.dataset.content},
+            **_without_defaults(self.settings),
+            **{name: component.identity() for name, component in self.components.items()},
+        }
+
+    @property
+    def id(self) -> str:
+        return digest(self.identity())
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A judgement of one finished training that reads its saved embeddings, not images."""
+
+    name: str
+    component: Component
+    parent: str
+
+    def identity(self) -> dict[str, Any]:
+        return {"kind": "evaluation", "evaluation": self.component.identity(), "parent": self.parent}
+
+    @property
+    def id(self) -> str:
+        return digest(self.identity())
+
+
+def check_training(raw: Mapping[str, Any]) -> Training:
+    """Check a composed and resolved configuration.
+
+    Raises UserError for an unknown key, a wrong type, a value out of range, an unknown dataset,
+    or a split that the dataset cannot give.
+    """
+    rest = dict(raw)
+    components = {name: check(rest.pop(name, None), name) for name in COMPONENTS}
+    data = Data(**check_values(Data, rest.pop("data", {}), "data"))
+    if data.name not in DATASETS:
+        hint = did_you_mean(data.name, DATASETS)
+        raise UserError(f"data.name={data.name}: no such dataset{hint} (known: {', '.join(DATASETS)})")
+    settings = Settings(**check_values(Settings, rest, ""))
+    training = Training(data, settings, components, dict(raw))
+    training.split()
+    return training
+
+
+def digest(identity: Mapping[str, Any]) -> str:
+    """The 12-character id of an identity: the hash of its canonical JSON."""
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _without_defaults(model: pydantic.BaseModel) -> dict[str, Any]:
+    """Values that differ from their neutral default (see components.py)."""
+    return model.model_dump(exclude_defaults=True)

@@ -1,0 +1,68 @@
+"""Which images make up each batch of an epoch.
+
+A sampler turns (labels, generator) into the index batches of one epoch. The generator is seeded
+by (seed, epoch), so an interrupted training that goes on draws the batches it would have drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+Size = Annotated[int, Field(ge=1)]
+
+
+class Shuffled:
+    """Every image once per epoch in random order; the last batch may be smaller.
+
+    A last batch of a single image joins the one before it: no pair or triplet could be formed.
+    """
+
+    revision = 1
+
+    def __init__(self, *, size: Size) -> None:
+        self.size = size
+
+    def epoch(self, labels: np.ndarray, generator: np.random.Generator) -> Iterator[np.ndarray]:
+        """Index batches of one epoch over `labels` (n,)."""
+        order = generator.permutation(len(labels))
+        cuts = list(range(self.size, len(order), self.size))
+        if cuts and len(order) - cuts[-1] == 1:
+            cuts.pop()
+        yield from np.split(order, cuts)
+
+
+class Pairs:
+    """Pairs of images laid out as (2i, 2i + 1) in each batch, half of them of one class.
+
+    An epoch has as many images as the training set (size / 2 pairs per batch): half of the images
+    serve as anchors; each partner is drawn at random, for odd anchors from the same class, for
+    even ones from the other classes.
+    """
+
+    revision = 1
+
+    def __init__(self, *, size: Annotated[int, Field(ge=2, multiple_of=2)]) -> None:
+        self.size = size
+
+    def epoch(self, labels: np.ndarray, generator: np.random.Generator) -> Iterator[np.ndarray]:
+        """Index batches of one epoch over `labels` (n,), each of even length."""
+        anchors = generator.permutation(len(labels))[: len(labels) // 2]
+        partners = np.empty_like(anchors)
+        by_class = {c: np.flatnonzero(labels == c) for c in np.unique(labels)}
+        others = {c: np.flatnonzero(labels != c) for c in by_class}
+        same = np.arange(len(anchors)) % 2 == 1
+        for c, members in by_class.items():
+            positive = np.flatnonzero(same & (labels[anchors] == c))
+            negative = np.flatnonzero(~same & (labels[anchors] == c))
+            # A shift of 1 .. m-1 within the class never pairs an image with itself.
+            rank = np.searchsorted(members, anchors[positive])
+            shift = generator.integers(1, max(len(members), 2), size=len(positive))
+            partners[positive] = members[(rank + shift) % len(members)]
+            partners[negative] = generator.choice(others[c], size=len(negative))
+        pairs = np.stack([anchors, partners], axis=1)
+        for start in range(0, len(pairs), self.size // 2):
+            yield pairs[start : start + self.size // 2].reshape(-1)

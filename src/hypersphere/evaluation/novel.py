@@ -1,0 +1,101 @@
+"""Novel classes by inferred class vectors, disjoint and joint (arXiv 2102.03243, eqs. 4-6)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from hypersphere.data.splits import Split
+from hypersphere.evaluation.embeddings import Embeddings
+from hypersphere.heads import Head
+from hypersphere.seeds import generator
+
+Metrics = dict[str, float | list[float]]
+
+
+def novel_classes(
+    head: Head,
+    embeddings: Embeddings,
+    split: Split,
+    seed: int,
+    *,
+    shots: list[Annotated[int, Field(ge=1)]],
+    draws: Annotated[int, Field(ge=1)],
+) -> Metrics:
+    """Accuracy on seen and unseen classes with class vectors inferred for the unseen ones.
+
+    Keys are `<shots>/<weights>/<scenario>/<group>`:
+
+    * shots: `all` training images of each unseen class (one number), or that many of them (one
+      number per random draw; draws are nested, 1 shot inside 5, and the same for every method);
+    * weights: `renormalized` to unit length, or the `raw` mean of eq. 4;
+    * scenario `disjoint` (eq. 6): test images of the unseen classes against the unseen classes;
+      `joint` (eq. 5): all test images against all classes, group `seen`, `unseen` or `all`.
+
+    Accuracies are fractions of test images. Raises ValueError when a class has too few images.
+    """
+    train, labels = embeddings.train, embeddings.train_labels
+    seen, unseen = torch.tensor(split.seen), torch.tensor(split.unseen)
+    test = _Test(embeddings, seen, unseen)
+    metrics: Metrics = {}
+    for weights in ("renormalized", "raw"):
+        renormalize = weights == "renormalized"
+        vectors = head.trained(train, labels, seen, renormalize)
+        seen_scores = head.scores(embeddings.test, vectors)
+
+        def accuracies(support: Tensor) -> dict[str, float]:
+            vectors = head.infer(train[support], labels[support], unseen, renormalize)  # noqa: B023
+            return test.accuracies(seen_scores, head.scores(embeddings.test, vectors))  # noqa: B023
+
+        for group, value in accuracies(torch.isin(labels, unseen)).items():
+            metrics[f"all/{weights}/{group}"] = value
+        for n in shots:
+            drawn = [accuracies(support(labels, split.unseen, n, seed, i)) for i in range(draws)]
+            for group in drawn[0]:
+                metrics[f"{n}/{weights}/{group}"] = [draw[group] for draw in drawn]
+    return metrics
+
+
+def support(labels: Tensor, classes: tuple[int, ...], shots: int, seed: int, draw: int) -> Tensor:
+    """Indices (classes * shots,) of the labelled examples of a few-shot draw.
+
+    Nested: the draw's first n images of a class do not depend on `shots`. Raises ValueError
+    naming the class that has fewer than `shots` images.
+    """
+    chosen = []
+    for c in classes:
+        members = (labels == c).nonzero().flatten()
+        if len(members) < shots:
+            raise ValueError(f"class {c} has {len(members)} training images, {shots} shots asked")
+        order = generator("shots", seed, draw, c).permutation(len(members))[:shots]
+        chosen.append(members[torch.from_numpy(order)])
+    return torch.cat(chosen)
+
+
+class _Test:
+    """Test labels as positions among the seen and the unseen classes."""
+
+    def __init__(self, embeddings: Embeddings, seen: Tensor, unseen: Tensor) -> None:
+        classes = torch.cat([seen, unseen])
+        position = torch.full((int(classes.max()) + 1,), -1)
+        position[classes] = torch.arange(len(classes))
+        self.target = position[embeddings.test_labels]  # in joint order: seen, then unseen
+        self.num_seen = len(seen)
+        self.is_unseen = self.target >= self.num_seen
+
+    def accuracies(self, seen_scores: Tensor, unseen_scores: Tensor) -> dict[str, float]:
+        disjoint = unseen_scores.argmax(1) + self.num_seen == self.target
+        joint = torch.cat([seen_scores, unseen_scores], 1).argmax(1) == self.target
+        return {
+            "disjoint/unseen": _mean(disjoint[self.is_unseen]),
+            "joint/seen": _mean(joint[~self.is_unseen]),
+            "joint/unseen": _mean(joint[self.is_unseen]),
+            "joint/all": _mean(joint),
+        }
+
+
+def _mean(correct: Tensor) -> float:
+    return correct.double().mean().item()

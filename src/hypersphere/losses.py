@@ -1,0 +1,101 @@
+"""Losses as pure functions of logits or embeddings and labels; no parameters live here."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def cosine(embeddings: Tensor, class_vectors: Tensor) -> Tensor:
+    """cos(z, w_k) for embeddings (n, dim) and class vectors (classes, dim): (n, classes)."""
+    return F.normalize(embeddings, dim=-1) @ F.normalize(class_vectors, dim=-1).T
+
+
+def normalized_softmax(
+    embeddings: Tensor, class_vectors: Tensor, labels: Tensor, scale: float
+) -> Tensor:
+    """Normalised softmax loss: mean cross-entropy of scale * cos(w_k, z), no bias.
+
+    Eq. 2 of Hyperspherical embedding for novel class classification (arXiv 2102.03243), after
+    Wang et al. 2018 (CosFace with m = 0). embeddings: (n, dim); class_vectors: (classes, dim);
+    labels: (n,) in 0 .. classes - 1. Finite for every angle: the gradient passes through the
+    cosine, never through an arc cosine.
+    """
+    return F.cross_entropy(scale * cosine(embeddings, class_vectors), labels)
+
+
+def distances(a: Tensor, b: Tensor, squared: bool = False) -> Tensor:
+    """Euclidean distances (n, m) between the rows of a (n, dim) and b (m, dim).
+
+    The gradient of a zero distance is zero, not NaN: coincident points are left alone.
+    """
+    square = (a.square().sum(1)[:, None] + b.square().sum(1)[None] - 2 * a @ b.T).clamp_min(0)
+    if squared:
+        return square
+    zero = square <= 0
+    return torch.where(zero, 1.0, square).sqrt().masked_fill(zero, 0.0)
+
+
+def triplet(
+    embeddings: Tensor,
+    labels: Tensor,
+    margin: float,
+    squared: bool = False,
+    mining: str = "semihard",
+) -> Tensor:
+    """Triplet loss (Schroff et al. 2015) over the triplets of a batch.
+
+    `semihard`: for every ordered positive pair (a, p) the nearest negative farther than p, else
+    the farthest negative of all, as TensorFlow Addons' `TripletSemiHardLoss` does; mean over the
+    positive pairs. `all`: every triplet, mean over those with a loss above zero, as
+    pytorch-metric-learning does by default.
+
+    embeddings: (n, dim), expected unit length for the usual margins; labels: (n,). Distances are
+    Euclidean, or squared Euclidean with `squared`. A batch without a triplet gives 0.
+    """
+    d = distances(embeddings, embeddings, squared)
+    same = labels[:, None] == labels[None]
+    negative = ~same
+    positive = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    if not (positive.any() and negative.any()):
+        return embeddings.sum() * 0.0
+    if mining == "all":
+        terms = margin + d[:, :, None] - d[:, None, :]
+        terms = terms[positive[:, :, None] & negative[:, None, :]].clamp_min(0)
+        return terms.sum() / (terms > 0).sum().clamp_min(1)
+    anchor, other = positive.nonzero(as_tuple=True)
+    keep = negative[anchor].any(1)
+    anchor, other = anchor[keep], other[keep]
+    to_positive = d[anchor, other]
+    to_negative = d[anchor]
+    farther = negative[anchor] & (to_negative > to_positive[:, None])
+    nearest_farther = to_negative.masked_fill(~farther, float("inf")).min(1).values
+    farthest = to_negative.masked_fill(~negative[anchor], float("-inf")).max(1).values
+    chosen = torch.where(farther.any(1), nearest_farther, farthest)
+    return (margin + to_positive - chosen).clamp_min(0).mean()
+
+
+def contrastive(
+    embeddings: Tensor, labels: Tensor, margin: float, pairs: str = "consecutive"
+) -> Tensor:
+    """Contrastive loss (Hadsell et al. 2006) without its factor 1/2, mean over pairs:
+    d^2 for a pair of one class, max(0, margin - d)^2 for a pair of two classes.
+
+    `consecutive`: the pairs are rows (0, 1), (2, 3), ...; `all`: every pair of the batch.
+    embeddings: (n, dim); labels: (n,). d is Euclidean. Raises ValueError when consecutive pairs
+    are asked of an odd batch.
+    """
+    if pairs == "consecutive":
+        if len(labels) % 2:
+            raise ValueError(f"consecutive pairs need an even batch, got {len(labels)} images")
+        difference = embeddings[0::2] - embeddings[1::2]
+        square = difference.square().sum(1)
+        same = labels[0::2] == labels[1::2]
+    else:
+        above = torch.triu_indices(len(labels), len(labels), 1, device=labels.device)
+        square = distances(embeddings, embeddings, squared=True)[above[0], above[1]]
+        same = (labels[:, None] == labels[None])[above[0], above[1]]
+    zero = square <= 0
+    d = torch.where(zero, 1.0, square).sqrt().masked_fill(zero, 0.0)
+    return torch.where(same, square, (margin - d).clamp_min(0).square()).mean()

@@ -1,0 +1,67 @@
+"""What a record says of where its numbers come from: code, versions, hardware."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from hypersphere import __version__, paths
+
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy", "scikit-learn")
+
+
+@cache
+def git() -> dict[str, Any]:
+    """Commit of the checkout and whether tracked files differ from it; None outside a checkout."""
+
+    def ask(*words: str) -> str | None:
+        command = ["git", "-C", str(paths.root()), *words]
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return None
+
+    commit = ask("rev-parse", "HEAD") if paths.in_checkout() else None
+    # results/ changes while runs are collected and is no part of what was computed.
+    changed = ask("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
+    return {"commit": commit, "dirty": bool(changed) if commit else None}
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of Python, this package and what its numbers depend on."""
+    found = {"python": platform.python_version(), "hypersphere": __version__}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """Processor, its bfloat16 instructions, threads, and the accelerator if `device` is one."""
+    import torch
+
+    model, flags = platform.processor() or platform.machine(), ""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        fields = dict(
+            (part.strip() for part in line.split(":", 1))
+            for line in cpuinfo.read_text().splitlines()
+            if ":" in line
+        )
+        model, flags = fields.get("model name", model), fields.get("flags", "")
+    return {
+        "processor": model,
+        "amx": "amx_bf16" in flags,
+        "avx512_bf16": "avx512_bf16" in flags,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
+    }

@@ -1,0 +1,1 @@
+"""Tables, verdicts, claims and the page: pure functions of numbers that records gave; no torch."""

@@ -1,0 +1,107 @@
+"""What reports are made of: a cell with its single values, and an item (a table) of cells."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+UNITS = ("split", "seed", "draw", "deterministic")
+PROTOCOLS = ("exact", "shortened", "substitute")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a paper and ours beside it, in the table's printed unit.
+
+    `keys` are the key columns of the published CSV, as printed there. `published` is the text
+    of the published CSV ('' = blank, 'nan' = the paper printed a divergence). `values` maps the
+    unit of independence (seed, split, draw) to our number, nan where that run diverged;
+    `planned` says how many units the plan asks for.
+    """
+
+    keys: dict[str, str]
+    published: str
+    published_std: str
+    values: dict[str, float]
+    planned: int
+    run_ids: tuple[str, ...]
+    protocol: str
+
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise ValueError(f"{self.keys}: protocol {self.protocol!r} is none of {PROTOCOLS}")
+
+    @property
+    def complete(self) -> bool:
+        """True when there is a value for every planned unit (and at least one)."""
+        return bool(self.values) and len(self.values) >= self.planned
+
+    @property
+    def diverged(self) -> int:
+        """How many of our runs diverged."""
+        return sum(math.isnan(value) for value in self.values.values())
+
+
+@dataclass(frozen=True)
+class Item:
+    """One table ready to be judged and written. `margin` is in the printed unit.
+
+    `rows` and `columns` are the key columns that label the rows and columns of the readable
+    layout; other keys that vary give one grid each. Raises ValueError when cells disagree in
+    their key columns, stand twice, or the layout or unit is unknown.
+    """
+
+    paper: str
+    name: str
+    title: str
+    preset: str
+    unit: str
+    margin: float
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    variant: str = ""
+    notes: tuple[str, ...] = ()
+    metric_label: str = "accuracy"
+
+    def __post_init__(self) -> None:
+        where = f"{self.paper}/{self.stem}"
+        if self.unit not in UNITS:
+            raise ValueError(f"{where}: unit {self.unit!r} is none of {UNITS}")
+        if not self.margin >= 0:
+            raise ValueError(f"{where}: margin {self.margin!r} is not a number >= 0")
+        if not self.cells:
+            raise ValueError(f"{where}: no cells")
+        if not self.rows:
+            raise ValueError(f"{where}: name at least one key column for the rows")
+        keys = list(self.cells[0].keys)
+        unknown = [key for key in (*self.rows, *self.columns) if key not in keys]
+        if unknown or len({*self.rows, *self.columns}) < len(self.rows) + len(self.columns):
+            raise ValueError(
+                f"{where}: rows {self.rows} and columns {self.columns} must be distinct"
+                f" key columns out of {keys}"
+            )
+        seen = set()
+        for cell in self.cells:
+            if list(cell.keys) != keys:
+                raise ValueError(f"{where}: {cell.keys} has other key columns than {keys}")
+            label = tuple(cell.keys.values())
+            if label in seen:
+                raise ValueError(f"{where}: the cell {label} stands twice")
+            seen.add(label)
+            if self.unit == "deterministic":
+                continue
+            if self.preset == "quick" and cell.protocol != "substitute":
+                raise ValueError(f"{where}: {label} is {cell.protocol}, quick data is a substitute")
+            if cell.complete and not cell.run_ids:
+                raise ValueError(f"{where}: {label} has values but names no run")
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """Key columns of the published CSV, in its order."""
+        return tuple(self.cells[0].keys)
+
+    @property
+    def stem(self) -> str:
+        """File name without its ending: `table2`, or `table2--variant`."""
+        return f"{self.name}--{self.variant}" if self.variant else self.name

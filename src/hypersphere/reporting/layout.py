@@ -1,0 +1,138 @@
+"""The readable layout of an item: grids of cells, and the text in which numbers are shown."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from hypersphere.reporting.cells import Cell, Item
+from hypersphere.reporting.verdicts import Judged, as_number, decimals, judge_item
+
+LEGEND = (
+    ("✓", "reproduced"),
+    ("✗", "differs"),
+    ("?", "inconclusive"),
+    ("n/c", "not comparable"),
+)
+MARKS = {verdict: mark for mark, verdict in LEGEND} | {"not run": ""}
+LEGEND_LINE = (
+    "Marks: "
+    + ", ".join(f"{mark} {verdict}" for mark, verdict in LEGEND)
+    + "; k/n runs: not run yet, no average is shown before all planned runs are there."
+)
+QUICK_BANNER = (
+    "QUICK PRESET: these numbers come from substitute data (small handwritten digits) and"
+    " small networks. They are not comparable with the paper."
+)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One grid: `cells[row label][column label]` is the text, '' where the paper has no cell."""
+
+    caption: str
+    corner: tuple[str, ...]
+    columns: tuple[str, ...]
+    rows: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
+
+
+def quick_banner(item: Item) -> str:
+    """The warning that a table of substitute data must carry, '' for any other table."""
+    substitute = any(cell.protocol == "substitute" for cell in item.cells)
+    return QUICK_BANNER if item.preset == "quick" and substitute else ""
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def places(item: Item, cell: Cell) -> int:
+    """Decimals to show: the most that the paper prints in this metric, 3 where it prints none."""
+    metric = cell.keys.get("metric")
+    same = (other.published for other in item.cells if other.keys.get("metric") == metric)
+    numbers = [text for text in same if _finite(as_number(text))]
+    return max(map(decimals, numbers), default=3)
+
+
+def _fixed(value: float, digits: int) -> str:
+    return f"{value + 0.0:.{digits}f}"
+
+
+def ours_text(cell: Cell, judged: Judged, digits: int) -> str:
+    """`0.905 ± 0.005 (3)`, `1/3 runs`, or how many runs diverged."""
+    if judged.n == 0:
+        return f"{len(cell.values)}/{cell.planned} runs" if cell.planned else "not run"
+    shown = []
+    if _finite(judged.ours):
+        spread = "" if judged.ours_std is None else f" ± {_fixed(judged.ours_std, digits)}"
+        shown.append(_fixed(judged.ours, digits) + spread)
+    if cell.diverged:
+        shown.append(f"{cell.diverged}/{judged.n} diverged")
+    return f"{', '.join(shown)} ({judged.n})"
+
+
+def published_text(judged: Judged) -> str:
+    """The paper's number as printed, with its deviation; `–` for blank, `diverged` for NaN."""
+    number = as_number(judged.published)
+    text = "diverged" if number is not None and math.isnan(number) else judged.published.strip()
+    return (text or "–") + (f" ± {judged.published_std}" if judged.published_std.strip() else "")
+
+
+def cell_text(item: Item, cell: Cell, judged: Judged) -> str:
+    """`published → ours ± sd (n) mark`."""
+    text = f"{published_text(judged)} → {ours_text(cell, judged, places(item, cell))}"
+    return f"{text} {MARKS[judged.verdict]}".rstrip()
+
+
+def _label(keys: dict[str, str], names: tuple[str, ...]) -> str:
+    return ", ".join(f"{name} = {keys[name]}" for name in names)
+
+
+def fixed_names(item: Item) -> tuple[str, ...]:
+    """The keys that are the same in every cell and label nothing."""
+    return tuple(
+        name
+        for name in item.key_columns
+        if name not in (*item.rows, *item.columns)
+        and len({cell.keys[name] for cell in item.cells}) == 1
+    )
+
+
+def fixed_keys(item: Item) -> str:
+    """`metric = accuracy`: the keys of `fixed_names` with their values."""
+    return _label(item.cells[0].keys, fixed_names(item))
+
+
+def grids(item: Item) -> list[Grid]:
+    """One grid per combination of the varying keys that label neither rows nor columns."""
+    placed = {*item.rows, *item.columns, *fixed_names(item)}
+    spare = tuple(name for name in item.key_columns if name not in placed)
+    groups: dict[str, list[tuple[Cell, Judged]]] = {}
+    for cell, judged in judge_item(item):
+        groups.setdefault(_label(cell.keys, spare), []).append((cell, judged))
+    return [_grid(item, caption, members) for caption, members in groups.items()]
+
+
+def _grid(item: Item, caption: str, members: list[tuple[Cell, Judged]]) -> Grid:
+    texts: dict[tuple[str, ...], dict[str, str]] = {}
+    columns: dict[str, None] = {}
+    for cell, judged in members:
+        row = tuple(cell.keys[name] for name in item.rows)
+        column = " / ".join(cell.keys[name] for name in item.columns) or item.metric_label
+        columns[column] = None
+        texts.setdefault(row, {})[column] = cell_text(item, cell, judged)
+    rows = tuple((row, tuple(texts[row].get(column, "") for column in columns)) for row in texts)
+    return Grid(caption, item.rows, tuple(columns), rows)
+
+
+def reading_line(item: Item) -> str:
+    """How to read a cell of this item, in one sentence."""
+    columns = f"; columns: {' / '.join(item.columns)}" if item.columns else ""
+    fixed = f" Throughout: {fixed_keys(item)}." if fixed_keys(item) else ""
+    unit = "values, no chance involved" if item.unit == "deterministic" else f"{item.unit}s"
+    margin = f"{item.margin:.6f}".rstrip("0").rstrip(".")
+    return (
+        f"{item.metric_label[:1].upper()}{item.metric_label[1:]}. Rows: {' / '.join(item.rows)}"
+        f"{columns}. A cell reads: published → ours ± standard deviation (n {unit}) mark;"
+        f" margin ± {margin}.{fixed}"
+    )

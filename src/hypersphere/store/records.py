@@ -1,0 +1,117 @@
+"""Records: one JSON object per finished run, raw floats, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from hypersphere.errors import UserError
+
+SCHEMA = 1
+Record = dict[str, Any]
+
+
+def encode(record: Record) -> str:
+    """One line of JSON with sorted keys; NaN and infinities become strings, as JSON has none."""
+    return json.dumps(_plain(record), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def decode(text: str) -> Record:
+    """What `encode` wrote. Raises ValueError for anything that is not a record of ours."""
+    record = json.loads(text)
+    if not isinstance(record, dict) or not {"schema", "run_id", "kind"} <= record.keys():
+        raise ValueError("not a record (needs schema, run_id and kind)")
+    if record["schema"] > SCHEMA:
+        raise ValueError(f"written by a newer hypersphere (schema {record['schema']} > {SCHEMA})")
+    return _numbers(record)
+
+
+def read_lines(path: Path) -> tuple[dict[str, Record], list[str]]:
+    """Records of a `records.jsonl` by run id, and one complaint per line that is not a record.
+
+    A missing file is an empty one. A line that cannot be read costs that line only.
+    """
+    records: dict[str, Record] = {}
+    complaints: list[str] = []
+    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], 1):
+        if not line.strip():
+            continue
+        try:
+            record = decode(line)
+        except ValueError as error:
+            complaints.append(f"{path}:{number}: {error}; the line is left out")
+            continue
+        records[record["run_id"]] = record
+    return records, complaints
+
+
+def write_lines(path: Path, records: Iterable[Record]) -> None:
+    """Write `records` sorted by run id. Lines that `path` holds and that are no records of ours
+    (truncated, foreign, newer) are kept beside it in `<name>.rejected`, never thrown away."""
+    rejected = _unreadable(path)
+    if rejected:
+        beside = path.with_suffix(".rejected")
+        known = beside.read_text().splitlines() if beside.exists() else []
+        write_text(beside, "".join(f"{x}\n" for x in dict.fromkeys([*known, *rejected])))
+    lines = sorted((r["run_id"], encode(r)) for r in records)
+    write_text(path, "".join(f"{line}\n" for _, line in lines))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `path` atomically (temporary file, flush to disk, rename).
+
+    Raises UserError when the folder cannot be written.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+            temporary = file.name
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); make the folder writable, free some"
+            " space, or choose another one with RESULTS=dir (HYPERSPHERE_RESULTS, HYPERSPHERE_RUNS)"
+        ) from error
+
+
+def _unreadable(path: Path) -> list[str]:
+    lines = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            if line.strip():
+                decode(line)
+        except ValueError:
+            lines.append(line)
+    return lines
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
+    return value
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _numbers(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_numbers(v) for v in value]
+    if value in ("NaN", "Infinity", "-Infinity"):
+        return float(value)
+    return value

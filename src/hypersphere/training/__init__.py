@@ -1,0 +1,1 @@
+"""Training: one step function, driven by Lightning."""

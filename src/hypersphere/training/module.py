@@ -1,0 +1,114 @@
+"""The network as a LightningModule: backbone + head, no paper's name in it."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from hypersphere.config.training import Training
+from hypersphere.data.transforms import ToInput
+from hypersphere.heads import Head
+from hypersphere.seeds import derive
+
+
+class Network(nn.Module):
+    """uint8 images -> embeddings, and the head that owns the class vectors.
+
+    Built from a checked training configuration, initialised from its seed alone: the global
+    random state neither enters nor changes.
+    """
+
+    def __init__(self, training: Training) -> None:
+        super().__init__()
+        data, facts = training.data, training.dataset
+        statistics = (facts.mean, facts.std) if data.normalize else (None, None)
+        self.to_input = ToInput(data.size, *statistics)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive("initialisation", training.settings.seed) % 2**63)
+            size = data.size or facts.size
+            self.backbone = training.components["backbone"].build(facts.channels, size)
+            num_classes = len(training.split().seen)
+            self.head: Head = training.components["head"].build(self.backbone.dim, num_classes)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: (n, channels, size, size) uint8 -> embeddings (n, dim) float32."""
+        return self.backbone(self.to_input(images)).float()
+
+
+class TrainingModule(pl.LightningModule):
+    """One training run. `step` is the whole of its arithmetic; other drivers call it too.
+
+    history: one dict per finished epoch (epoch, loss, test_accuracy where the head classifies,
+    seconds); it travels in the checkpoint, so a resumed run keeps the whole curve.
+    """
+
+    def __init__(self, training: Training) -> None:
+        super().__init__()
+        self.training_config = training
+        self.network = Network(training)
+        self.history: list[dict[str, Any]] = []
+        self._test_accuracy: float | None = None
+
+    def step(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Loss of one batch. images: (n, c, h, w) uint8; labels: (n,) among the seen classes."""
+        embeddings = self.network(images)
+        # Losses stay in float32: bfloat16 cosines would move the few-shot results.
+        with torch.autocast(embeddings.device.type, enabled=False):
+            return self.network.head.loss(embeddings, labels)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        loss = self.step(*batch)
+        self._loss_sum += loss.detach()
+        self._batches += 1
+        return loss
+
+    def on_train_epoch_start(self) -> None:
+        # Dropout and the like draw from the global state; seeding it by epoch keeps a resumed
+        # training equal to an uninterrupted one.
+        seed = self.training_config.settings.seed
+        torch.manual_seed(derive("training noise", seed, self.current_epoch))
+        # Sums stay on the device; one transfer per epoch instead of one per step.
+        self._loss_sum = torch.zeros((), device=self.device)
+        self._batches = 0
+        self._started = time.perf_counter()
+
+    def on_validation_epoch_start(self) -> None:
+        self._correct = torch.zeros((), device=self.device)
+        self._count = 0
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        images, labels = batch
+        logits = self.network.head.logits(self.network(images))
+        self._correct += (logits.argmax(1) == labels).sum()
+        self._count += len(labels)
+
+    def on_validation_epoch_end(self) -> None:
+        self._test_accuracy = self._correct.item() / self._count
+
+    def on_train_epoch_end(self) -> None:
+        loss = self._loss_sum.item() / max(self._batches, 1)
+        entry = {"epoch": self.current_epoch + 1, "loss": loss}
+        if self._test_accuracy is not None:
+            entry["test_accuracy"] = self._test_accuracy
+        entry["seconds"] = round(time.perf_counter() - self._started, 3)
+        self.history.append(entry)
+        if not math.isfinite(loss):
+            self.trainer.should_stop = True  # divergence is a result: record it and go on
+
+    def configure_optimizers(self) -> Any:
+        components = self.training_config.components
+        optimizer = components["optimizer"].build(self.parameters())
+        scheduler = components["schedule"].build().scheduler(optimizer)
+        return optimizer if scheduler is None else ([optimizer], [scheduler])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.history = list(checkpoint["history"])

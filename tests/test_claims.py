@@ -1,0 +1,159 @@
+"""Claims on made-up cells: which comparisons a spec makes, and what they decide."""
+
+import csv
+
+import pytest
+
+from hypersphere.reporting.cells import Cell, Item
+from hypersphere.reporting.claims import COLUMNS, judge_claims, write_claims
+
+BEATS = {"item": "table1-2", "claim": "New beats old everywhere", "check": "4/4"}
+FALLS = {"item": "table1", "claim": "Accuracy falls with k", "check": "monotone"}
+DRAWN = {"item": "figure1", "claim": "Diagram", "check": "drawn schematic"}
+LATER = {"item": "figure2", "claim": "Cosines are high", "check": "cos > 0.9"}
+PUBLISHED = [BEATS, FALLS, DRAWN, LATER]
+
+# means by (k, method): new is above old except at k = 10, and falls with k except from 2 to 10
+MEANS = {("2", "new"): 0.6, ("2", "old"): 0.5, ("10", "new"): 0.7, ("10", "old"): 0.8}
+
+
+def table(name="table1", preset="paper", means=MEANS, units=3, planned=3):
+    cells = []
+    for (k, method), mean in means.items():
+        values = {str(unit): mean + 0.01 * unit for unit in range(units)}
+        runs = tuple(f"{k}{method}{unit}" for unit in values)
+        protocol = "substitute" if preset == "quick" else "exact"
+        cells.append(Cell({"k": k, "method": method}, "0.5", "", values, planned, runs, protocol))
+    return Item("p", name, "t", preset, "split", 0.02, ("k",), ("method",), tuple(cells))
+
+
+def beats(*tables, **more):
+    part = {"tables": list(tables), "greater": {"method": "new"}, "than": [{"method": "old"}]}
+    return {"item": "table1-2", "claim": BEATS["claim"], **part, **more}
+
+
+def judged(specs, items, preset="paper", published=PUBLISHED):
+    rows = judge_claims("p", preset, published, specs, items, "real data, exact, small net")
+    return {row["claim"]: row for row in rows}
+
+
+def test_every_published_claim_gets_a_row():
+    rows = judged([], {})
+    assert list(rows) == [row["claim"] for row in PUBLISHED]
+    assert {row["verdict"] for row in rows.values()} == {"not tested"}
+    assert rows[LATER["claim"]]["evidence"] == "its items are not built yet"
+    assert "drawing" in rows[DRAWN["claim"]]["evidence"]
+    named_only = judged([{"item": "figure2", "claim": LATER["claim"]}], {})
+    assert named_only[LATER["claim"]]["evidence"] == "its items are not built yet"
+
+
+def test_greater_pairs_cells_that_agree_elsewhere():
+    row = judged([beats("table1")], {"table1": table()})[BEATS["claim"]]
+    assert row["verdict"] == "partly"
+    assert row["evidence"] == "1 supported, 1 contradicted, 0 open of 2, n = 3 splits"
+    assert (row["n"], row["scope"]) == ("3", "real data, exact, small net")
+
+
+def test_where_narrows_and_numbers_match_text():
+    row = judged([beats("table1", where={"k": 2})], {"table1": table()})[BEATS["claim"]]
+    assert (row["verdict"], row["evidence"][:30]) == ("holds", "1 supported, 0 contradicted, 0")
+    row = judged([beats("table1", where={"k": [10]})], {"table1": table()})[BEATS["claim"]]
+    assert row["verdict"] == "fails"
+
+
+def test_unfinished_tables_count_as_open():
+    # table2 has three values of five planned: its two comparisons stay open, so 1 of 3 is decided
+    whole = {key: mean for key, mean in MEANS.items() if key[0] == "2"}
+    items = {"table1": table(means=whole), "table2": table("table2", planned=5)}
+    row = judged([beats("table1", "table2")], items)[BEATS["claim"]]
+    assert row["evidence"] == "1 supported, 0 contradicted, 2 open of 3, n = 3 splits"
+    assert (row["verdict"], row["n"]) == ("not tested", "3")
+
+
+def test_n_is_blank_when_nothing_is_decided():
+    row = judged([beats("table1")], {"table1": table(units=2, planned=2)})[BEATS["claim"]]
+    assert row["evidence"] == "0 supported, 0 contradicted, 2 open of 2, n = 2 splits"
+    assert (row["verdict"], row["n"]) == ("not tested", "")
+
+
+def test_n_is_the_smallest_of_the_decided():
+    items = {"table1": table(units=4), "table2": table("table2", units=3)}
+    row = judged([beats("table1", "table2")], items)[BEATS["claim"]]
+    assert row["n"] == "3"
+
+
+def falls(word="falls", **more):
+    return {"item": "table1", "claim": FALLS["claim"], "tables": ["table1"], word: "k", **more}
+
+
+def test_falls_steps_along_the_numeric_order():
+    means = {("10", "new"): 0.4, ("2", "new"): 0.8, ("3", "new"): 0.6, ("3", "old"): 0.1}
+    items = {"table1": table(means=means)}
+    # as text 10 sorts before 2, which would contradict one of the two steps
+    row = judged([falls()], items)[FALLS["claim"]]
+    assert row["evidence"] == "2 supported, 0 contradicted, 0 open of 2, n = 3 splits"
+    assert row["verdict"] == "holds"
+    assert judged([falls("rises")], items)[FALLS["claim"]]["verdict"] == "fails"
+
+
+def test_parts_are_pooled():
+    spec = beats("table1")
+    part = {key: spec[key] for key in ("tables", "greater", "than")}
+    both = {"item": "table1-2", "claim": BEATS["claim"]} | {
+        "parts": [part, {"tables": ["table1"], "rises": "k", "where": {"method": "old"}}]
+    }
+    row = judged([both], {"table1": table()})[BEATS["claim"]]
+    assert row["evidence"].startswith("2 supported, 1 contradicted, 0 open of 3")
+
+
+def test_quick_decides_nothing_but_counts():
+    row = judged([beats("table1")], {"table1": table(preset="quick")}, "quick")[BEATS["claim"]]
+    assert row["verdict"] == "not tested"
+    assert row["evidence"] == (
+        "1 supported, 1 contradicted, 0 open of 2, n = 3 splits; quick decides no claim"
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (beats("table1") | {"claim": "New beats old"}, "nearest is 'table1-2 New beats old every"),
+        (beats("table9"), "no table 'table9'"),
+        (beats("table1", where={"depth": 2}), "no key 'depth'"),
+        (beats("table1", where={"k": 7}), "no k .'7'."),
+        (beats("table1", greater={"method": "newer"}), "no method .'newer'."),
+        (falls("falls", where={"k": 2}), "no two cells to compare"),
+        ({"item": "table1", "claim": FALLS["claim"], "tables": ["table1"], "falls": "m"}, "no key"),
+        (falls(rises="k"), "one of"),
+        (falls(grater={}), "got .*grater"),
+        ({"item": "table1", "claim": FALLS["claim"], "tables": [], "falls": "k"}, "no `tables`"),
+    ],
+)
+def test_a_wrong_spec_says_what_is_wrong(spec, message):
+    with pytest.raises(ValueError, match=message):
+        judged([spec], {"table1": table()})
+
+
+def test_a_claim_has_one_spec():
+    with pytest.raises(ValueError, match="two specs"):
+        judged([beats("table1"), beats("table1")], {"table1": table()})
+
+
+def test_write_keeps_other_papers_and_replaces_its_own(tmp_path):
+    path = tmp_path / "claims.csv"
+
+    def row(paper, item, verdict):
+        return dict.fromkeys(COLUMNS, "") | {"paper": paper, "item": item, "verdict": verdict}
+
+    write_claims([row("b", "figure10", "holds"), row("b", "figure2", "holds")], path)
+    write_claims([row("a", "table1", "fails")], path)
+    write_claims([row("b", "figure10", "partly"), row("b", "figure2", "partly")], path)
+    with path.open(newline="") as file:
+        found = [(each["paper"], each["item"], each["verdict"]) for each in csv.DictReader(file)]
+    assert found == [
+        ("a", "table1", "fails"),
+        ("b", "figure2", "partly"),
+        ("b", "figure10", "partly"),
+    ]
+    assert path.read_text().splitlines()[0] == "paper,item,claim,verdict,evidence,n,scope"
+    assert [each.name for each in tmp_path.iterdir()] == ["claims.csv"]
