@@ -1,4 +1,4 @@
-"""Where things lie: in a checkout beside `src/`, else (an installed wheel) in the working directory.
+"""Where things lie: in a checkout beside `src/`, else (an installed wheel) the working directory.
 
 The environment wins everywhere: HYPERSPHERE_DATA, HYPERSPHERE_RESULTS, HYPERSPHERE_RUNS.
 """

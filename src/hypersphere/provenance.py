@@ -5,14 +5,34 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import time
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from hypersphere import __version__, paths
+from hypersphere.config import Node
 
+SCHEMA = 1  # of a record; raised when a reader of old records would misread a new one
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy", "scikit-learn")
+
+
+def stamp(node: Node, started: float, device: str) -> dict[str, Any]:
+    """The part that every record has, for a `node` whose work began at `started` (time.time())."""
+    identity = node.identity()
+    return {
+        "schema": SCHEMA,
+        "run_id": node.id,
+        "kind": identity["kind"],
+        "parent": node.parent,
+        "identity": identity,
+        "git": git(),
+        "versions": versions(),
+        "hardware": hardware(device),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": round(time.time() - started, 1),
+    }
 
 
 @cache
@@ -22,7 +42,9 @@ def git() -> dict[str, Any]:
     def ask(*words: str) -> str | None:
         command = ["git", "-C", str(paths.root()), *words]
         try:
-            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+            return subprocess.run(
+                command, capture_output=True, text=True, check=True
+            ).stdout.strip()
         except (OSError, subprocess.CalledProcessError):
             return None
 

@@ -2,12 +2,22 @@
 
 from hypersphere.config.components import Component
 from hypersphere.config.compose import compose, compose_values, split_config
-from hypersphere.config.training import Evaluation, Training, digest
+from hypersphere.config.training import (
+    Computation,
+    Evaluation,
+    Node,
+    Training,
+    check_training,
+    digest,
+)
 
 __all__ = [
     "Component",
+    "Computation",
     "Evaluation",
+    "Node",
     "Training",
+    "check_training",
     "compose",
     "compose_values",
     "digest",

@@ -61,12 +61,16 @@ def check(node: Any, where: str) -> Component:
     try:
         target = get_object(node["_target_"])
     except Exception as error:  # Hydra wraps every import problem differently
-        raise UserError(f"{where}._target_={node['_target_']}: cannot be imported ({error})") from error
+        raise UserError(
+            f"{where}._target_={node['_target_']}: cannot be imported ({error})"
+        ) from error
     given = {key: value for key, value in node.items() if key not in RESERVED}
     return Component(str(node["name"]), target, check_values(_model(target), given, where))
 
 
-def check_values(model: type[pydantic.BaseModel], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+def check_values(
+    model: type[pydantic.BaseModel], given: Mapping[str, Any], where: str
+) -> dict[str, Any]:
     """Check `given` against a strict pydantic model; one UserError line names the first bad key."""
     try:
         return model(**given).model_dump()

@@ -29,7 +29,7 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     Raises UserError: one line naming the key or option, and the nearest right one.
     """
     config, _ = _compose(tuple(overrides))
-    return _resolve(config)
+    return resolve(config)
 
 
 def compose_values(options: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def compose_values(options: Sequence[str], values: Mapping[str, Any]) -> dict[st
         if key not in keys:
             raise UserError(f"{key}: no such key{did_you_mean(key, keys)}")
         OmegaConf.update(config, key, value)
-    return _resolve(config)
+    return resolve(config)
 
 
 def split_config(config: Mapping[str, Any]) -> tuple[Training, dict[str, Component]]:
@@ -82,7 +82,8 @@ class _hydra:
             GlobalHydra.instance().hydra = self._outer
 
 
-def _resolve(config: DictConfig) -> dict[str, Any]:
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """Plain nested values, every interpolation resolved. Raises UserError naming the key."""
     try:
         resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -96,7 +97,11 @@ def _keys(config: DictConfig, prefix: str = "") -> frozenset[str]:
     for name in config:
         full = f"{prefix}{name}"
         keys.add(full)
-        node = OmegaConf.select(config, str(name)) if not OmegaConf.is_interpolation(config, name) else None
+        node = (
+            OmegaConf.select(config, str(name))
+            if not OmegaConf.is_interpolation(config, name)
+            else None
+        )
         if isinstance(node, DictConfig):
             keys |= _keys(node, f"{full}.")
     return frozenset(keys)
@@ -109,12 +114,12 @@ def _explain(error: Exception, overrides: Sequence[str], loader: ConfigLoader) -
         wrong = found.group(1)
         groups = loader.list_groups("")
         group, _, option = wrong.rpartition("/")
-        if group and group in loader.list_groups(group.rpartition("/")[0]) + groups:
+        parent, _, last = group.rpartition("/")
+        if group and last in loader.list_groups(parent):
             options = loader.get_group_options(group)
             hint = did_you_mean(option, options)
             return f"{group}={option}: no such option{hint} (options: {', '.join(options)})"
-        with_default, keys = _compose(())
-        del with_default
+        _, keys = _compose(())
         return f"{wrong}: no such key{did_you_mean(wrong, [*keys, *groups])}"
     first = text.strip().splitlines()[0]
     return f"{' '.join(overrides)}: {first}"

@@ -1,4 +1,4 @@
-"""The typed configuration of one training and of one evaluation, and their identity.
+"""The nodes of the run graph (training, evaluation, computation) and their identity.
 
 A run's id is a hash of what changes its numbers: data and their content, split, backbone, head,
 batches, optimiser, schedule, precision, seed, initial weights. Paper, item, preset, device,
@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -70,6 +71,11 @@ class Training:
     settings: Settings
     components: dict[str, Component]
     raw: dict[str, Any]
+    base: Training | None = None  # the run that `initial` names, where the planner knows it
+
+    def starting_from(self, base: Training | None) -> Training:
+        """The same training, knowing the run it starts from."""
+        return replace(self, base=base)
 
     @property
     def dataset(self) -> Dataset:
@@ -96,7 +102,7 @@ class Training:
             **{name: component.identity() for name, component in self.components.items()},
         }
 
-    @property
+    @cached_property
     def id(self) -> str:
         return digest(self.identity())
 
@@ -105,16 +111,41 @@ class Training:
 class Evaluation:
     """A judgement of one finished training that reads its saved embeddings, not images."""
 
-    name: str
     component: Component
-    parent: str
-
-    def identity(self) -> dict[str, Any]:
-        return {"kind": "evaluation", "evaluation": self.component.identity(), "parent": self.parent}
+    training: Training
 
     @property
+    def parent(self) -> str:
+        return self.training.id
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "kind": "evaluation",
+            "evaluation": self.component.identity(),
+            "parent": self.parent,
+        }
+
+    @cached_property
     def id(self) -> str:
         return digest(self.identity())
+
+
+@dataclass(frozen=True)
+class Computation:
+    """Numbers that need no training (a placement of prototypes, say): the component's own."""
+
+    component: Component
+    parent: None = None
+
+    def identity(self) -> dict[str, Any]:
+        return {"kind": "computation", "computation": self.component.identity()}
+
+    @cached_property
+    def id(self) -> str:
+        return digest(self.identity())
+
+
+Node = Training | Evaluation | Computation
 
 
 def check_training(raw: Mapping[str, Any]) -> Training:
@@ -128,7 +159,9 @@ def check_training(raw: Mapping[str, Any]) -> Training:
     data = Data(**check_values(Data, rest.pop("data", {}), "data"))
     if data.name not in DATASETS:
         hint = did_you_mean(data.name, DATASETS)
-        raise UserError(f"data.name={data.name}: no such dataset{hint} (known: {', '.join(DATASETS)})")
+        raise UserError(
+            f"data.name={data.name}: no such dataset{hint} (known: {', '.join(DATASETS)})"
+        )
     settings = Settings(**check_values(Settings, rest, ""))
     training = Training(data, settings, components, dict(raw))
     training.split()

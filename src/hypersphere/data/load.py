@@ -112,7 +112,7 @@ def _tensors(images: np.ndarray, labels: np.ndarray) -> tuple[torch.Tensor, torc
 
 
 def _digits(name: str, facts: Dataset) -> tuple[Arrays, Arrays]:
-    """scikit-learn's 8 x 8 digits; every fifth image of a class (canonical order) is a test image."""
+    """scikit-learn's 8 x 8 digits; every fifth image of a class is a test image."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

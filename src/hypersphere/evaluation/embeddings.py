@@ -16,7 +16,7 @@ from hypersphere.training.module import Network
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Embeddings (n, dim) float32, not normalised, and labels (n,) of all classes, canonical order."""
+    """Embeddings (n, dim) float32, not normalised; labels (n,) of all classes; canonical order."""
 
     train: Tensor
     train_labels: Tensor
@@ -44,4 +44,6 @@ def embed(network: Network, dataset: str, precision: str) -> Embeddings:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             return torch.cat([network(part.to(device)).cpu() for part in images.split(CHUNK)])
 
-    return Embeddings(run(data.train_images), data.train_labels, run(data.test_images), data.test_labels)
+    return Embeddings(
+        run(data.train_images), data.train_labels, run(data.test_images), data.test_labels
+    )

@@ -35,7 +35,9 @@ class Head(nn.Module):
         better. Scores of trained and of inferred vectors are comparable with each other."""
         raise NotImplementedError
 
-    def infer(self, embeddings: Tensor, labels: Tensor, classes: Tensor, renormalize: bool) -> Tensor:
+    def infer(
+        self, embeddings: Tensor, labels: Tensor, classes: Tensor, renormalize: bool
+    ) -> Tensor:
         """Class vectors (k, dim) of new `classes` (k,) from labelled embeddings (n, dim), (n,).
 
         The mean of the unit embeddings of each class: eq. 4 of arXiv 2102.03243, whose mean is
@@ -45,7 +47,9 @@ class Head(nn.Module):
         means = class_means(F.normalize(embeddings, dim=-1), labels, classes)
         return F.normalize(means, dim=-1) if renormalize else means
 
-    def trained(self, embeddings: Tensor, labels: Tensor, classes: Tensor, renormalize: bool) -> Tensor:
+    def trained(
+        self, embeddings: Tensor, labels: Tensor, classes: Tensor, renormalize: bool
+    ) -> Tensor:
         """Class vectors (k, dim) of the `classes` the network was trained on, in that order;
         `embeddings` and `labels` are the training set's."""
         return self.infer(embeddings, labels, classes, renormalize)

@@ -21,9 +21,7 @@ class NormalizedSoftmax(Head):
 
     classifies = True
 
-    def __init__(
-        self, dim: int, num_classes: int, *, scale: Annotated[float, Field(gt=0)]
-    ) -> None:
+    def __init__(self, dim: int, num_classes: int, *, scale: Annotated[float, Field(gt=0)]) -> None:
         super().__init__(dim, num_classes)
         self.scale = scale
         self.class_vectors = nn.Parameter(nn.init.xavier_uniform_(empty(num_classes, dim)))
@@ -38,5 +36,7 @@ class NormalizedSoftmax(Head):
         # Vectors keep their length: a raw mean is shorter than 1 and so scores lower (eq. 5).
         return self.scale * F.normalize(embeddings, dim=-1) @ class_vectors.T
 
-    def trained(self, embeddings: Tensor, labels: Tensor, classes: Tensor, renormalize: bool) -> Tensor:
+    def trained(
+        self, embeddings: Tensor, labels: Tensor, classes: Tensor, renormalize: bool
+    ) -> Tensor:
         return F.normalize(self.class_vectors.detach(), dim=-1)

@@ -52,6 +52,29 @@ def _counts(stem: str, items: Sequence[Item]) -> str:
     return next((counts_text(item) for item in items if item.stem == stem), NOT_BUILT)
 
 
+def claims_markdown(rows: Mapping[str, Sequence[Mapping[str, str]]]) -> str:
+    """One Markdown table of the decided claims (`rows`: preset -> rows of claims.csv), and how
+    many are not."""
+    lines = ["| paper | item | claim | preset | verdict | evidence |", "|" + " --- |" * 6]
+    decided = [
+        f"| {row['paper']} | {row['item']} | {row['claim']} | {preset} | {row['verdict']} |"
+        f" {row['evidence']} |"
+        for preset, found in rows.items()
+        for row in found
+        if row["verdict"] != "not tested"
+    ]
+    total = {(row["paper"], row["item"], row["claim"]) for found in rows.values() for row in found}
+    known = {
+        (row["paper"], row["item"], row["claim"])
+        for found in rows.values()
+        for row in found
+        if row["verdict"] != "not tested"
+    }
+    return "\n".join(
+        [*(lines + decided if decided else []), "", f"{len(known)} of {len(total)} claims decided."]
+    )
+
+
 def replace_block(text: str, name: str, block: str) -> str:
     """Put `block` between `<!-- name:begin -->` and `<!-- name:end -->`; the markers stay.
 

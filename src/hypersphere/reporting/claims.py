@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hypersphere.files import write_text
 from hypersphere.reporting.cells import Cell, Item
-from hypersphere.reporting.files import write_text
 from hypersphere.reporting.verdicts import claim_verdict, common_units, evidence, paired
 
 COLUMNS = ("paper", "item", "claim", "verdict", "evidence", "n", "scope")

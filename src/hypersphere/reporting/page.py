@@ -9,8 +9,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from hypersphere.files import write_text
 from hypersphere.reporting.cells import Cell, Item
-from hypersphere.reporting.files import write_text
 from hypersphere.reporting.layout import (
     fixed_keys,
     fixed_names,

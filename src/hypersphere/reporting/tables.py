@@ -8,8 +8,8 @@ import math
 import re
 from pathlib import Path
 
+from hypersphere.files import write_text
 from hypersphere.reporting.cells import Item
-from hypersphere.reporting.files import write_text
 from hypersphere.reporting.layout import (
     LEGEND_LINE,
     grids,

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from hypersphere.errors import UserError
+from hypersphere.files import write_text
+from hypersphere.provenance import SCHEMA
 
-SCHEMA = 1
 Record = dict[str, Any]
 
 
@@ -60,30 +58,6 @@ def write_lines(path: Path, records: Iterable[Record]) -> None:
         write_text(beside, "".join(f"{x}\n" for x in dict.fromkeys([*known, *rejected])))
     lines = sorted((r["run_id"], encode(r)) for r in records)
     write_text(path, "".join(f"{line}\n" for _, line in lines))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write `path` atomically (temporary file, flush to disk, rename).
-
-    Raises UserError when the folder cannot be written.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            temporary = file.name
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); make the folder writable, free some"
-            " space, or choose another one with RESULTS=dir (HYPERSPHERE_RESULTS, HYPERSPHERE_RUNS)"
-        ) from error
 
 
 def _unreadable(path: Path) -> list[str]:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from hypersphere import paths
 from hypersphere.errors import UserError
-from hypersphere.store.records import Record, decode, encode, read_lines, write_text
+from hypersphere.files import write_text
+from hypersphere.store.records import Record, decode, encode, read_lines
 
 RECORD, LOCK = "record.json", "lock"
 
@@ -44,9 +45,9 @@ class Store:
 
     def get(self, run_id: str) -> Record | None:
         """The record of a finished run, looking again on disk for one finished elsewhere."""
-        if run_id not in self.records and (file := self.folder(run_id) / RECORD).exists():
-            if (record := self._read(file)) is not None:
-                self.records[run_id] = record
+        file = self.folder(run_id) / RECORD
+        if run_id not in self.records and file.exists() and (record := self._read(file)):
+            self.records[run_id] = record
         return self.records.get(run_id)
 
     def write(self, record: Record) -> None:
@@ -74,10 +75,14 @@ class Store:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                waiting(f"run {run_id} is being trained by {self.owner(run_id) or 'another process'}")
+                waiting(
+                    f"run {run_id} is being trained by {self.owner(run_id) or 'another process'}"
+                )
                 fcntl.flock(file, fcntl.LOCK_EX)
             file.truncate(0)
-            file.write(json.dumps({"pid": os.getpid(), "host": platform.node(), "since": time.time()}))
+            file.write(
+                json.dumps({"pid": os.getpid(), "host": platform.node(), "since": time.time()})
+            )
             file.flush()
             yield
 

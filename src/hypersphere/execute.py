@@ -1,0 +1,157 @@
+"""Doing the work of a plan: one node at a time, or many in one-thread processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+
+from hypersphere import provenance
+from hypersphere.config import Computation, Evaluation, Node, Training
+from hypersphere.errors import UserError
+from hypersphere.store import Store
+from hypersphere.store.records import Record
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one node: its seconds of work now, or why it failed."""
+
+    node: Node
+    seconds: float
+    error: str = ""
+
+
+def run_node(node: Node, store: Store, say: Say = print) -> Record:
+    """The record of `node`, worked out now unless it is done. Parents must be done already."""
+    if isinstance(node, Training):
+        from hypersphere.training.train import train
+
+        return train(node, store, say=say)
+    if (record := store.get(node.id)) is not None:
+        return record
+    parent = _parent_with_files(node, store, say) if isinstance(node, Evaluation) else None
+    with store.claim(node.id, say):
+        if (record := store.get(node.id)) is not None:
+            return record
+        started = time.time()
+        diverged = parent is not None and parent["diverged"]
+        metrics = {} if diverged else _metrics(node, store)
+        record = provenance.stamp(node, started, "cpu")
+        record |= {"diverged": diverged, "metrics": metrics, "artifacts": {}}
+        store.write(record)
+        return record
+
+
+def run_nodes(nodes: Sequence[Node], store: Store, workers: int, say: Say) -> Iterator[Outcome]:
+    """Work out `nodes` (parents before children), yielding each outcome as it comes.
+
+    workers: number of processes, each with one thread: on a CPU that uses the cores best
+    (docs of the speed figures: two one-thread trainings beat one with two threads). With 1 the
+    work is done in this process. A node whose parent failed fails too, and says so.
+    """
+    failed: set[str] = set()
+    if workers <= 1:
+        for node in nodes:
+            outcome = _after(node, failed) or _attempt(node, store, say)
+            if outcome.error:
+                failed.add(node.id)
+            yield outcome
+        return
+    waiting = list(nodes)
+    running: dict[Future[Outcome], Node] = {}
+    unfinished = {node.id for node in nodes}
+    context = multiprocessing.get_context("spawn")
+    # One thread per process must be known before torch is imported there.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start_worker, initargs=(store,)
+    ) as pool:
+        while waiting or running:
+            for node in [n for n in waiting if n.parent not in unfinished]:
+                waiting.remove(node)
+                if outcome := _after(node, failed):
+                    failed.add(node.id)
+                    unfinished.discard(node.id)
+                    yield outcome
+                else:
+                    running[pool.submit(_work, node)] = node
+            done, _ = wait(running, return_when=FIRST_COMPLETED) if running else ((), ())
+            for future in done:
+                node = running.pop(future)
+                outcome = _result(future, node)
+                if outcome.error:
+                    failed.add(node.id)
+                unfinished.discard(node.id)
+                yield outcome
+
+
+def _metrics(node: Evaluation | Computation, store: Store) -> dict[str, float | list[float]]:
+    if isinstance(node, Computation):
+        return node.component.build()
+    import torch
+
+    from hypersphere.evaluation.embeddings import Embeddings
+    from hypersphere.training.train import EMBEDDINGS, load_network
+
+    training, folder = node.training, store.folder(node.training.id)
+    with torch.inference_mode():
+        return node.component.build(
+            load_network(training, folder).head,
+            Embeddings.read(folder / EMBEDDINGS),
+            training.split(),
+            training.settings.seed,
+        )
+
+
+def _parent_with_files(node: Evaluation, store: Store, say: Say) -> Record:
+    from hypersphere.training.train import train
+
+    return train(node.training, store, need_files=True, say=say)
+
+
+def _after(node: Node, failed: set[str]) -> Outcome | None:
+    if node.parent in failed:
+        return Outcome(node, 0.0, f"its parent {node.parent} failed")
+    return None
+
+
+def _attempt(node: Node, store: Store, say: Say) -> Outcome:
+    started = time.time()
+    try:
+        run_node(node, store, say)
+    except UserError as error:
+        return Outcome(node, time.time() - started, str(error))
+    except Exception:  # one failing run must not end the others
+        return Outcome(node, time.time() - started, traceback.format_exc())
+    return Outcome(node, time.time() - started)
+
+
+_worker_store: Store | None = None
+
+
+def _start_worker(store: Store) -> None:
+    import torch
+
+    global _worker_store
+    _worker_store = store
+    torch.set_num_threads(1)
+
+
+def _work(node: Node) -> Outcome:
+    assert _worker_store is not None
+    return _attempt(node, _worker_store, lambda line: None)  # epochs are in the run's own log
+
+
+def _result(future: Future[Outcome], node: Node) -> Outcome:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return Outcome(node, 0.0, "its process was killed (out of memory?); run again to go on")

@@ -1,0 +1,45 @@
+"""Writing files so that a reader never sees half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hypersphere.errors import UserError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` (UTF-8, line ends as they are) whole or not at all; see `write_atomically`."""
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+    write_atomically(path, write)
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` fill a temporary file beside `path`, then rename it to `path`.
+
+    Makes the folder. Raises UserError when the folder or disk does not take it; `path` is then
+    as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); make the folder writable, free"
+            " some space, or choose another (RESULTS=dir; HYPERSPHERE_RESULTS, HYPERSPHERE_RUNS)"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):  # the folder itself may be the trouble
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Papers: what each item consists of (YAML under conf/paper/), and the plan of its runs."""

@@ -1,0 +1,290 @@
+"""From declarations to the runs they need: expansion, sharing, what is done, missing, stale."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import yaml
+
+from hypersphere import paths
+from hypersphere.config import (
+    Component,
+    Computation,
+    Evaluation,
+    Node,
+    Training,
+    compose_values,
+    split_config,
+)
+from hypersphere.config.components import check
+from hypersphere.data.facts import DATASETS
+from hypersphere.errors import UserError
+from hypersphere.papers.spec import Item, Paper, PresetSpec, Selection, Word, cell_keys, paper
+from hypersphere.store import Store
+from hypersphere.store.records import Record
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One cell: its published row, and for each unit the node that holds its number.
+
+    metrics: variant ("" is the primary) -> name of the number in that node's record.
+    """
+
+    keys: dict[str, str]
+    published: str
+    published_std: str
+    nodes: dict[str, Node]
+    metrics: dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedItem:
+    """One item of a preset with all its cells (equal only to itself)."""
+
+    paper: Paper
+    spec: Item
+    preset: str
+    cells: tuple[PlannedCell, ...]
+
+    @property
+    def settings(self) -> PresetSpec:
+        return self.paper.about.presets[self.preset]  # type: ignore[index]
+
+    @property
+    def datasets(self) -> set[str]:
+        """Names of the datasets its trainings read."""
+        trainings = (_training(node) for cell in self.cells for node in cell.nodes.values())
+        return {training.data.name for training in trainings if training is not None}
+
+
+@dataclass
+class Plan:
+    """The run graph of some items: nodes by id, parents before children, and who needs them."""
+
+    items: list[PlannedItem]
+    nodes: dict[str, Node] = field(default_factory=dict)
+    users: dict[str, list[PlannedItem]] = field(default_factory=dict)
+
+    def missing(self, store: Store, items: Iterable[PlannedItem] | None = None) -> list[Node]:
+        """Nodes without a record, parents first; of `items` only, where given."""
+        chosen = set(self.items if items is None else items)
+        return [
+            node
+            for node in self.nodes.values()
+            if store.get(node.id) is None and not chosen.isdisjoint(self.users[node.id])
+        ]
+
+    def trainings(self) -> list[Training]:
+        return [node for node in self.nodes.values() if isinstance(node, Training)]
+
+    def requested(self) -> int:
+        """Trainings that the items would need if nothing were shared between them."""
+        return sum(
+            len({t.id for c in item.cells for n in c.nodes.values() if (t := _training(n))})
+            for item in self.items
+        )
+
+
+def make_plan(preset: str, keys: Sequence[str], names: Sequence[str] = ()) -> Plan:
+    """Plan the items `names` (all when empty) of the papers `keys` in a preset.
+
+    Raises UserError for an unknown paper, item or preset, or a configuration that does not hold.
+    """
+    plan = Plan([])
+    for key in keys:
+        declared = paper(key)
+        for spec in [declared.item(name) for name in names] or declared.items.values():
+            plan.items.append(plan_item(declared, spec, preset))
+    for item in plan.items:
+        for cell in item.cells:
+            for node in cell.nodes.values():
+                _add(plan, node, item)
+    return plan
+
+
+def plan_item(declared: Paper, spec: Item, preset: str) -> PlannedItem:
+    """Expand one item: every row of its published CSV becomes a cell with one node per unit."""
+    settings = declared.about.presets[preset]  # type: ignore[index]
+    seeds = spec.presets.get(preset, {}).get("seeds", settings.seeds)  # type: ignore[call-overload]
+    cells = []
+    for row in declared.published(spec.name):
+        keys = cell_keys(row)
+        metrics = {"": _metric(spec, spec.words, keys)}
+        for name, words in spec.variants.items():
+            metrics[name] = _metric(spec, {**spec.words, **words}, keys)
+        source = metrics[""].partition("/")[0]
+        nodes: dict[str, Node] = {}
+        if spec.computation is not None:
+            nodes["value"] = Computation(check(spec.computation, f"{spec.name}: computation"))
+        else:
+            overrides = _overrides(spec, keys, settings)
+            for seed in seeds:
+                nodes[str(seed)] = _node(declared.key, preset, spec, overrides, seed, source)
+        cells.append(PlannedCell(keys, row["value"], row["std"], nodes, metrics))
+    return PlannedItem(declared, spec, preset, tuple(cells))
+
+
+def blocked(item: PlannedItem) -> str | None:
+    """Why an item cannot be run here now (a dataset is missing, and how to get it), or None."""
+    from hypersphere.data.load import available
+
+    reasons = [reason for name in sorted(item.datasets) if (reason := available(name))]
+    return "; ".join(reasons) or None
+
+
+def stale(plan: Plan, store: Store) -> dict[str, str]:
+    """Planned ids without a record -> id of a record that differs in revisions alone: it was made
+    before a fix changed what is computed, and no longer counts."""
+    old = {_without_revisions(r["identity"]): r["run_id"] for r in store.records.values()}
+    return {
+        node.id: found
+        for node in plan.missing(store)
+        if (found := old.get(_without_revisions(node.identity()))) is not None
+    }
+
+
+def expected_seconds(nodes: Iterable[Node], store: Store) -> tuple[float, int]:
+    """Seconds of one thread that `nodes` should take by past records, and how many nodes have no
+    past record to judge by (they count as the mean of the others)."""
+    rates: dict[Any, list[float]] = {}
+    for record in store.records.values():
+        if key := _cost_key(record["identity"]):
+            rates.setdefault(key, []).append(record["seconds"] / _cost(record["identity"]))
+    known, unknown = [], 0
+    for node in nodes:
+        identity = node.identity()
+        key = _cost_key(identity)
+        if key is None:
+            continue  # evaluations and computations are cheap beside a training
+        if key in rates:
+            known.append(statistics.median(rates[key]) * _cost(identity))
+        else:
+            unknown += 1
+    mean = statistics.fmean(known) if known else math.nan
+    return (sum(known) + unknown * mean if unknown else sum(known)), unknown
+
+
+def value_of(record: Record, name: str, unit: str, scale: float) -> dict[str, float]:
+    """The number `name` of a record, by unit suffix: "" for one number, the draw's for several.
+
+    A diverged run gives nan. Several draws are averaged unless the unit is the draw.
+    """
+    if record["diverged"]:
+        return {"": math.nan}
+    if name not in record["metrics"]:
+        raise UserError(f"run {record['run_id']} has no number {name!r}; see the item's `metric`")
+    value = record["metrics"][name]
+    if not isinstance(value, list):
+        return {"": scale * value}
+    if unit == "draw":
+        return {f"/{draw}": scale * number for draw, number in enumerate(value)}
+    return {"": scale * statistics.fmean(value)}
+
+
+def _add(plan: Plan, node: Node, item: PlannedItem) -> None:
+    base = node.base if isinstance(node, Training) else _training(node)
+    if base is not None:
+        _add(plan, base, item)
+    plan.nodes.setdefault(node.id, node)
+    users = plan.users.setdefault(node.id, [])
+    if item not in users:
+        users.append(item)
+
+
+def _training(node: Node) -> Training | None:
+    if isinstance(node, Evaluation):
+        return node.training
+    return node if isinstance(node, Training) else None
+
+
+def _node(key: str, preset: str, spec: Item, overrides: Selection, seed: int, source: str) -> Node:
+    base = None
+    if spec.parent is not None:
+        base, _ = _compose(key, preset, {**overrides, **spec.parent}, seed)
+        overrides = {**overrides, "initial": base.id}
+    training, evaluations = _compose(key, preset, overrides, seed)
+    training = training.starting_from(base)
+    if source == "training":
+        return training
+    if source not in evaluations:
+        known = ", ".join(["training", *evaluations])
+        raise UserError(f"{key} {spec.name}: metric starts with {source!r}, known are {known}")
+    return Evaluation(evaluations[source], training)
+
+
+def _compose(
+    key: str, preset: str, overrides: Selection, seed: int
+) -> tuple[Training, dict[str, Component]]:
+    options, values = [f"paper={key}/{preset}"], {"seed": seed}
+    for name, value in overrides.items():
+        if (paths.conf_dir() / name).is_dir():
+            options.append(f"{name}={value}")
+        else:
+            values[name] = value
+    return _composed(tuple(options), json.dumps(values, sort_keys=True))
+
+
+@cache
+def _composed(options: tuple[str, ...], values: str) -> tuple[Training, dict[str, Component]]:
+    """Cells of several items ask for the same run; composing costs milliseconds, so ask once."""
+    return split_config(compose_values(options, json.loads(values)))
+
+
+def _overrides(spec: Item, keys: Mapping[str, str], settings: PresetSpec) -> Selection:
+    found: Selection = {}
+    for column, chosen in spec.select.items():
+        if column not in keys:
+            raise UserError(
+                f"{spec.name}: select.{column}: no such column (there are {list(keys)})"
+            )
+        text = keys[column]
+        if isinstance(chosen, str):
+            found[chosen] = yaml.safe_load(text)
+        elif text in chosen:
+            found |= chosen[text]
+        else:
+            raise UserError(f"{spec.name}: select.{column}: says nothing of {text!r}")
+    found |= spec.overrides
+    return {name: settings.instead.get(name, value) for name, value in found.items()}
+
+
+def _metric(spec: Item, words: Mapping[str, str | Word], keys: Mapping[str, str]) -> str:
+    chosen = {
+        name: word if isinstance(word, str) else word.words[keys[word.by]]
+        for name, word in words.items()
+    }
+    try:
+        return spec.metric.format(**{**keys, **chosen})
+    except KeyError as error:
+        raise UserError(f"{spec.name}: metric: no column or word {error}") from None
+
+
+def _without_revisions(identity: Any) -> str:
+    def strip(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: strip(v) for k, v in value.items() if k != "revision"}
+        return value
+
+    return json.dumps(strip(identity), sort_keys=True)
+
+
+def _cost_key(identity: Mapping[str, Any]) -> str | None:
+    if identity["kind"] != "training":
+        return None
+    return json.dumps(
+        [identity[name] for name in ("data", "backbone", "precision")], sort_keys=True
+    )
+
+
+def _cost(identity: Mapping[str, Any]) -> float:
+    """Trained images, as far as the identity tells: epochs x share of classes trained on."""
+    classes = DATASETS[identity["data"]["name"]].num_classes
+    seen = classes - identity["split"].get("num_unseen", 0)
+    return identity["schedule"]["epochs"] * seen / classes

@@ -1,0 +1,125 @@
+"""From records to files: tables, claims, the page of a preset. Needs no data and no training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hypersphere.errors import UserError
+from hypersphere.papers.plan import Plan, PlannedCell, PlannedItem, make_plan, value_of
+from hypersphere.papers.spec import Paper, paper, paper_keys, published_rows
+from hypersphere.reporting import claims, page, tables
+from hypersphere.reporting.cells import Cell, Item
+from hypersphere.store import Store, read_lines, write_lines
+
+
+def collect(plan: Plan, store: Store, preset: str) -> int:
+    """Bring `results/<preset>/records.jsonl` up to date with the finished nodes of `plan`; lines
+    that are there already stay. Returns how many records the file holds."""
+    path = store.results / preset / "records.jsonl"
+    records, _ = read_lines(path)
+    found = {node_id: store.get(node_id) for node_id in plan.nodes}
+    records |= {node_id: record for node_id, record in found.items() if record is not None}
+    write_lines(path, records.values())
+    return len(records)
+
+
+def render(plan: Plan, store: Store, preset: str) -> list[Path]:
+    """Write the tables of the planned items, and the claims and page of everything built.
+
+    Returns the paths of the tables' Markdown files.
+    """
+    written = []
+    for planned in plan.items:
+        for item in judged_items(planned, store):
+            folder = store.results / preset / "tables" / item.paper
+            written.append(tables.write(item, folder)[1])
+    items: list[Item] = []
+    rows = []
+    for key in paper_keys():
+        built = built_items(key, preset, store)
+        items += built
+        rows += judge_claims(paper(key), preset, built)
+    claims.write_claims(rows, store.results / preset / "claims.csv")
+    number = len(read_lines(store.results / preset / "records.jsonl")[0])
+    page.write_page(store.results / preset / "index.html", preset, items, rows, number)
+    return written
+
+
+def built_items(key: str, preset: str, store: Store) -> list[Item]:
+    """Every table of a paper that has declarations, with its variants."""
+    planned = make_plan(preset, [key]).items
+    return [item for each in planned for item in judged_items(each, store)]
+
+
+def judge_claims(declared: Paper, preset: str, items: Sequence[Item]) -> list[dict[str, str]]:
+    """The rows of claims.csv of one paper, decided on its primary tables."""
+    primary = {item.name: item for item in items if not item.variant}
+    published = published_rows(declared.key, "figure_claims")
+    scope = declared.about.scope[preset]  # type: ignore[index]
+    try:
+        return claims.judge_claims(declared.key, preset, published, declared.claims, primary, scope)
+    except ValueError as error:
+        raise UserError(f"conf/paper/{declared.key}/claims.yaml: {error}") from None
+
+
+def judged_items(planned: PlannedItem, store: Store) -> list[Item]:
+    """The item and its variants with our numbers in their cells, primary first."""
+    return [_item(planned, store, variant) for variant in ("", *planned.spec.variants)]
+
+
+def _item(planned: PlannedItem, store: Store, variant: str) -> Item:
+    spec, about = planned.spec, planned.paper.about
+    notes = [f"Protocol: {planned.settings.protocol}. {planned.settings.note}"]
+    if variant:
+        notes.append(
+            f"Variant {variant}: {_differs(planned, variant)}; the primary table is {spec.name}."
+        )
+    notes.append(f"Paper: {about.title} ({about.citation}).")
+    return Item(
+        paper=planned.paper.key,
+        name=spec.name,
+        title=spec.title,
+        preset=planned.preset,
+        unit=spec.unit,
+        margin=spec.margin,
+        rows=tuple(spec.rows),
+        columns=tuple(spec.columns),
+        cells=tuple(_cell(planned, cell, store, variant) for cell in planned.cells),
+        variant=variant,
+        notes=tuple(notes),
+        metric_label=spec.metric_label,
+    )
+
+
+def _differs(planned: PlannedItem, variant: str) -> str:
+    words = planned.spec.variants[variant]
+    return ", ".join(
+        f"{name} = {w if isinstance(w, str) else w.words}" for name, w in words.items()
+    )
+
+
+def _cell(planned: PlannedItem, cell: PlannedCell, store: Store, variant: str) -> Cell:
+    """Our numbers of one cell by unit; runs that are not done are simply not there."""
+    spec = planned.spec
+    name = cell.metrics[variant].partition("/")[2]
+    values: dict[str, float] = {}
+    run_ids = []
+    for unit, node in cell.nodes.items():
+        if (record := store.get(node.id)) is None:
+            continue
+        # Cells name the training behind a number: what a reader looks up is the run.
+        run_ids.append(record["parent"] if record["kind"] == "evaluation" else record["run_id"])
+        for suffix, value in value_of(record, name, spec.unit, spec.scale).items():
+            values[f"{unit}{suffix}"] = value
+    done = len(run_ids)
+    return Cell(
+        keys=cell.keys,
+        published=cell.published,
+        published_std=cell.published_std,
+        values=values,
+        # draws per run are known once a run is there; before that the runs are counted
+        planned=len(cell.nodes) * (len(values) // done if done else 1),
+        run_ids=tuple(run_ids),
+        protocol=planned.settings.protocol,
+    )

@@ -1,0 +1,188 @@
+"""The declarations of a paper: conf/paper/<key>/about.yaml, claims.yaml, and its items.
+
+An item (table or figure) takes its cells from the published CSV, so that every printed number has
+a row; its file says which run and which metric each cell shows. A new table is 10-20 lines.
+"""
+
+from __future__ import annotations
+
+import csv
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import yaml
+
+from hypersphere import paths
+from hypersphere.config.components import check_values
+from hypersphere.errors import UserError, did_you_mean
+
+PRESETS = ("quick", "small", "paper")
+NOT_KEYS = ("paper", "table", "value", "std", "note")  # columns of a published CSV that are no keys
+NOT_ITEMS = ("about", "claims", "recipe", *PRESETS)  # files beside the items
+
+_STRICT = pydantic.ConfigDict(extra="forbid")
+Selection = dict[str, Any]
+
+
+class PresetSpec(pydantic.BaseModel):
+    """How a preset departs from the paper.
+
+    protocol: exact | shortened | substitute. note: said under every table. seeds: the repeats.
+    instead: overrides that replace the ones a cell asks for (another dataset).
+    """
+
+    model_config = _STRICT
+    protocol: Literal["exact", "shortened", "substitute"]
+    note: str
+    seeds: Annotated[list[int], pydantic.Field(min_length=1)]
+    instead: Selection = {}
+
+
+class About(pydantic.BaseModel):
+    """A paper: citation, decisions where it is silent, deviations, presets.
+
+    scope: preset -> data, protocol and network that its claims rest on.
+    """
+
+    model_config = _STRICT
+    title: str
+    citation: str
+    url: str
+    items: list[str]
+    decisions: list[str]
+    deviations: list[str]
+    presets: dict[Literal["quick", "small", "paper"], PresetSpec]
+    scope: dict[Literal["quick", "small", "paper"], str]
+
+
+class Word(pydantic.BaseModel):
+    """A word of the metric that depends on a key column of the cell."""
+
+    model_config = _STRICT
+    by: str
+    words: dict[str, str]
+
+
+class Item(pydantic.BaseModel):
+    """One table.
+
+    select: key column of the published CSV -> config key that takes the printed value, or
+        printed value -> overrides. Columns that select no run are left out.
+    overrides: for every run of the item. parent: overrides that, put on top of a cell's own,
+        describe the base run that its run starts from.
+    metric: `<evaluation>/<name of the number>`, or `training/<name>`, or `<computation>/<name>`;
+        `{column}` stands for a cell's key and `{word}` for one of `words`.
+    variants: name -> words that replace the primary ones.
+    scale: our numbers are multiplied by it to be in the printed unit (100 for per cent).
+    computation: a component that gives the numbers without training (unit deterministic).
+    presets: preset -> seeds of this item, where they differ from the paper's.
+    """
+
+    model_config = _STRICT
+    name: str
+    title: str
+    rows: list[str]
+    columns: list[str]
+    unit: Literal["split", "seed", "draw", "deterministic"]
+    margin: Annotated[float, pydantic.Field(gt=0)]
+    metric: str
+    metric_label: str = "accuracy"
+    select: dict[str, str | dict[str, Selection]] = {}
+    overrides: Selection = {}
+    parent: Selection | None = None
+    words: dict[str, str | Word] = {}
+    variants: dict[str, dict[str, str | Word]] = {}
+    scale: float = 1.0
+    computation: dict[str, Any] | None = None
+    presets: dict[Literal["quick", "small", "paper"], dict[Literal["seeds"], list[int]]] = {}
+
+
+class Paper:
+    """Everything declared about one paper.
+
+    key: its folder's name. items: by name, in the paper's order. claims: claims.yaml as it is.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        folder = paths.conf_dir() / "paper" / key
+        self.about = About(
+            **check_values(About, _read(folder / "about.yaml"), str(folder / "about.yaml"))
+        )
+        self.items: dict[str, Item] = {}
+        for file in sorted(folder.glob("*.yaml")):
+            if file.stem not in NOT_ITEMS:
+                self.items |= _items(file)
+        self.items = {name: self.items[name] for name in self.about.items if name in self.items}
+        self.claims: list[dict[str, Any]] = _read(folder / "claims.yaml")
+
+    def item(self, name: str) -> Item:
+        """The item called `name`; raises UserError with the nearest name."""
+        if name not in self.items:
+            if name in self.about.items:
+                raise UserError(
+                    f"{self.key} {name}: not built yet (built: {', '.join(self.items)})"
+                )
+            hint = did_you_mean(name, self.items)
+            raise UserError(
+                f"{self.key} has no item {name!r}{hint} (built: {', '.join(self.items)})"
+            )
+        return self.items[name]
+
+    def published(self, name: str) -> list[dict[str, str]]:
+        """Rows of the published CSV of an item, texts as they are."""
+        return published_rows(self.key, name)
+
+
+def paper_keys() -> list[str]:
+    """Keys of the papers that have declarations."""
+    return sorted(f.parent.name for f in (paths.conf_dir() / "paper").glob("*/about.yaml"))
+
+
+@cache
+def paper(key: str) -> Paper:
+    """The paper called `key`; raises UserError with the nearest key."""
+    if key not in paper_keys():
+        published = sorted(f.name for f in paths.published_dir().iterdir() if f.is_dir())
+        if key in published:
+            raise UserError(f"{key}: not built yet (built: {', '.join(paper_keys())})")
+        raise UserError(
+            f"no paper {key!r}{did_you_mean(key, published)} (papers: {', '.join(published)})"
+        )
+    return Paper(key)
+
+
+def published_rows(key: str, name: str) -> list[dict[str, str]]:
+    """Rows of results/published/<key>/<name>.csv, texts as they are."""
+    with open(paths.published_dir() / key / f"{name}.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def cell_keys(row: dict[str, str]) -> dict[str, str]:
+    """The key columns of a published row."""
+    return {column: text for column, text in row.items() if column not in NOT_KEYS}
+
+
+def _items(file: Path) -> dict[str, Item]:
+    """One file holds one item or a family: `items` gives what differs between its members."""
+    shared = dict(_read(file))
+    members = shared.pop("items", None)
+    if not isinstance(members, dict) or not members:
+        raise UserError(
+            f"{file}: needs `items`: name -> what differs between the items of the file"
+        )
+    return {
+        name: Item(**check_values(Item, {**shared, **(own or {}), "name": name}, f"{file}: {name}"))
+        for name, own in members.items()
+    }
+
+
+def _read(file: Path) -> Any:
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{file}: missing; every paper needs one") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{file}: {' '.join(str(error).split())}") from None
