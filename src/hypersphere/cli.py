@@ -100,7 +100,10 @@ def _plan(options: argparse.Namespace) -> None:
     )
     if summary["stale"]:
         print(f"stale: {summary['stale']} finished runs were made before a fix and no longer count")
-    if summary["seconds"] is None:
+    missing = summary["trainings_missing"] + summary["other_nodes_missing"]
+    if not summary["runnable_here"]:
+        print("nothing to run" if not missing else "nothing of what is missing can run here:")
+    elif summary["seconds"] is None:
         print("expected time: unknown, no finished run of these kinds yet")
     else:
         print(

@@ -31,7 +31,9 @@ def novel_classes(
 
     * shots: `all` training images of each unseen class (one number), or that many of them (one
       number per random draw; draws are nested, 1 shot inside 5, and the same for every method);
-    * weights: `renormalized` to unit length, or the `raw` mean of eq. 4;
+    * weights: of the unseen classes `renormalized` to unit length, or the `raw` mean of eq. 4,
+      beside the trained weights of the seen classes; or `inferred`: the seen classes' weights too
+      are renormalised means of their training images (the class prototypes of appendix A.2);
     * scenario `disjoint` (eq. 6): test images of the unseen classes against the unseen classes;
       `joint` (eq. 5): all test images against all classes, group `seen`, `unseen` or `all`.
 
@@ -40,23 +42,22 @@ def novel_classes(
     train, labels = embeddings.train, embeddings.train_labels
     seen, unseen = torch.tensor(split.seen), torch.tensor(split.unseen)
     test = _Test(embeddings, seen, unseen)
-    metrics: Metrics = {}
-    for weights in ("renormalized", "raw"):
-        renormalize = weights == "renormalized"
-        vectors = head.trained(train, labels, seen, renormalize)
-        seen_scores = head.scores(embeddings.test, vectors)
-
-        def accuracies(support: Tensor) -> dict[str, float]:
-            vectors = head.infer(train[support], labels[support], unseen, renormalize)  # noqa: B023
-            return test.accuracies(seen_scores, head.scores(embeddings.test, vectors))  # noqa: B023
-
-        for group, value in accuracies(torch.isin(labels, unseen)).items():
-            metrics[f"all/{weights}/{group}"] = value
-        for n in shots:
-            drawn = [accuracies(support(labels, split.unseen, n, seed, i)) for i in range(draws)]
-            for group in drawn[0]:
-                metrics[f"{n}/{weights}/{group}"] = [draw[group] for draw in drawn]
-    return metrics
+    supports = {"all": [torch.isin(labels, unseen)]}
+    for n in shots:
+        supports[str(n)] = [support(labels, split.unseen, n, seed, draw) for draw in range(draws)]
+    found: dict[str, list[float]] = {}
+    for weights in ("renormalized", "raw", "inferred"):
+        renormalize = weights != "raw"
+        of_seen = head.infer if weights == "inferred" else head.trained
+        seen_scores = head.scores(embeddings.test, of_seen(train, labels, seen, renormalize))
+        for name, drawn in supports.items():
+            for chosen in drawn:
+                vectors = head.infer(train[chosen], labels[chosen], unseen, renormalize)
+                groups = test.accuracies(seen_scores, head.scores(embeddings.test, vectors))
+                for group, value in groups.items():
+                    found.setdefault(f"{name}/{weights}/{group}", []).append(value)
+    # All images of a class are no draw: one number.
+    return {key: v[0] if key.startswith("all/") else v for key, v in found.items()}
 
 
 def support(labels: Tensor, classes: tuple[int, ...], shots: int, seed: int, draw: int) -> Tensor:

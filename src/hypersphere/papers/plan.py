@@ -55,7 +55,7 @@ class PlannedItem:
 
     @property
     def settings(self) -> PresetSpec:
-        return self.paper.about.presets[self.preset]  # type: ignore[index]
+        return preset_of(self.paper, self.spec, self.preset)
 
     @property
     def datasets(self) -> set[str]:
@@ -109,10 +109,16 @@ def make_plan(preset: str, keys: Sequence[str], names: Sequence[str] = ()) -> Pl
     return plan
 
 
+def preset_of(declared: Paper, spec: Item, preset: str) -> PresetSpec:
+    """The paper's preset with what the item does otherwise."""
+    shared = declared.about.presets[preset]
+    own = spec.presets.get(preset)
+    return shared if own is None else shared.model_copy(update=own.model_dump(exclude_none=True))
+
+
 def plan_item(declared: Paper, spec: Item, preset: str) -> PlannedItem:
     """Expand one item: every row of its published CSV becomes a cell with one node per unit."""
-    settings = declared.about.presets[preset]  # type: ignore[index]
-    seeds = spec.presets.get(preset, {}).get("seeds", settings.seeds)  # type: ignore[call-overload]
+    settings = preset_of(declared, spec, preset)
     cells = []
     for row in declared.published(spec.name):
         keys = cell_keys(row)
@@ -125,7 +131,7 @@ def plan_item(declared: Paper, spec: Item, preset: str) -> PlannedItem:
             nodes["value"] = Computation(check(spec.computation, f"{spec.name}: computation"))
         else:
             overrides = _overrides(spec, keys, settings)
-            for seed in seeds:
+            for seed in settings.seeds:
                 nodes[str(seed)] = _node(declared.key, preset, spec, overrides, seed, source)
         cells.append(PlannedCell(keys, row["value"], row["std"], nodes, metrics))
     return PlannedItem(declared, spec, preset, tuple(cells))

@@ -56,7 +56,7 @@ def judge_claims(declared: Paper, preset: str, items: Sequence[Item]) -> list[di
     """The rows of claims.csv of one paper, decided on its primary tables."""
     primary = {item.name: item for item in items if not item.variant}
     published = published_rows(declared.key, "figure_claims")
-    scope = declared.about.scope[preset]  # type: ignore[index]
+    scope = declared.about.scope[preset]
     try:
         return claims.judge_claims(declared.key, preset, published, declared.claims, primary, scope)
     except ValueError as error:

@@ -19,6 +19,7 @@ from hypersphere.config.components import check_values
 from hypersphere.errors import UserError, did_you_mean
 
 PRESETS = ("quick", "small", "paper")
+Preset = Literal["quick", "small", "paper"]
 NOT_KEYS = ("paper", "table", "value", "std", "note")  # columns of a published CSV that are no keys
 NOT_ITEMS = ("about", "claims", "recipe", *PRESETS)  # files beside the items
 
@@ -53,8 +54,17 @@ class About(pydantic.BaseModel):
     items: list[str]
     decisions: list[str]
     deviations: list[str]
-    presets: dict[Literal["quick", "small", "paper"], PresetSpec]
-    scope: dict[Literal["quick", "small", "paper"], str]
+    presets: dict[Preset, PresetSpec]
+    scope: dict[Preset, str]
+
+
+class ItemPreset(pydantic.BaseModel):
+    """What an item does otherwise than its paper's preset (see PresetSpec); None: the same."""
+
+    model_config = _STRICT
+    protocol: Literal["exact", "shortened", "substitute"] | None = None
+    note: str | None = None
+    seeds: Annotated[list[int], pydantic.Field(min_length=1)] | None = None
 
 
 class Word(pydantic.BaseModel):
@@ -77,7 +87,7 @@ class Item(pydantic.BaseModel):
     variants: name -> words that replace the primary ones.
     scale: our numbers are multiplied by it to be in the printed unit (100 for per cent).
     computation: a component that gives the numbers without training (unit deterministic).
-    presets: preset -> seeds of this item, where they differ from the paper's.
+    presets: preset -> what of the paper's preset differs for this item.
     """
 
     model_config = _STRICT
@@ -96,7 +106,7 @@ class Item(pydantic.BaseModel):
     variants: dict[str, dict[str, str | Word]] = {}
     scale: float = 1.0
     computation: dict[str, Any] | None = None
-    presets: dict[Literal["quick", "small", "paper"], dict[Literal["seeds"], list[int]]] = {}
+    presets: dict[Preset, ItemPreset] = {}
 
 
 class Paper:

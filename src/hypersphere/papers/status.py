@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from hypersphere.papers.plan import Plan, blocked, expected_seconds, stale
@@ -17,7 +18,7 @@ def plan_summary(plan: Plan, store: Store, workers: int) -> dict[str, Any]:
     reasons = {f"{i.paper.key} {i.spec.name}": r for i in plan.items if (r := blocked(i))}
     runnable = plan.missing(store, [item for item in plan.items if not blocked(item)])
     seconds, unknown = expected_seconds(runnable, store)
-    known = unknown == 0 or seconds == seconds
+    known = not math.isnan(seconds)
     return {
         "items": len(plan.items),
         "trainings_of_the_items": plan.requested(),

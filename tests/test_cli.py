@@ -1,0 +1,99 @@
+"""The command line as a person meets it: bad input ends in one line that names the remedy."""
+
+import json
+import sys
+
+import pytest
+
+from hypersphere import cli
+from hypersphere.papers.plan import make_plan
+from hypersphere.store import Store, write_lines
+from hypersphere.training import app
+
+
+def hypersphere(capsys, *words):
+    status = cli.main(list(words))
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["plan", "--item", "table22"], "did you mean 'table2'?"),
+        (["plan", "--item", "table5"], "not built yet"),
+        (["plan", "--paper", "nls"], "did you mean 'nsl'?"),
+        (["plan", "--paper", "hpn"], "not built yet (built: nsl)"),
+        (["plan", "--preset", "smal"], "did you mean 'small'?"),
+        (["run", "--launcher", "slurm"], "only local is built so far"),
+        (["data", "get", "fashion_mnis"], "did you mean 'fashion_mnist'?"),
+    ],
+)
+def test_bad_words_are_one_line(capsys, words, says):
+    status, out, err = hypersphere(capsys, *words)
+    assert (status, out) == (2, "")
+    assert says in err and err.count("\n") == 1 and err.startswith("hypersphere: ")
+
+
+def test_missing_data_is_said_before_anything_trains(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("HYPERSPHERE_DATA", str(tmp_path / "nothing"))
+    status, _, err = hypersphere(capsys, "run", "--preset", "small", "--item", "table2")
+    assert status == 2
+    assert "hypersphere data get fashion_mnist" in err and "HYPERSPHERE_DATA" in err
+    # asked for everything, what cannot run is skipped, listed, and the rest goes on
+    status, out, err = hypersphere(capsys, "run", "--preset", "small")
+    assert status == 0 and "not run: nsl table2" in err
+    _, out, _ = hypersphere(capsys, "status", "--preset", "small", "--json")
+    assert [row["done"] for row in json.loads(out)] == [0, 0, 0, 0]
+
+
+def test_unwritable_results_stop_before_anything_trains(capsys, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HYPERSPHERE_RESULTS", str(tmp_path / "file" / "results"))
+    status, _, err = hypersphere(capsys, "run", "--item", "table2")
+    assert status == 2 and "cannot be written" in err and "RESULTS=dir" in err
+    assert not list(Store().runs.glob("*"))
+
+
+def test_a_bad_line_costs_that_line_only(capsys):
+    store = Store()
+    path = store.results / "quick" / "records.jsonl"
+    nodes = make_plan("quick", ["nsl"]).trainings()[:2]
+    good = [made_up_record(node) for node in nodes]
+    write_lines(path, good)
+    path.write_text(path.read_text() + '{"schema":1,"run_id":"cut of\n{"other":"program"}\n')
+    status, _, err = hypersphere(capsys, "render")
+    assert status == 0
+    assert f"{path}:3" in err and f"{path}:4" in err
+    assert Store().records.keys() == {node.id for node in nodes}
+    assert path.with_suffix(".rejected").read_text().count("\n") == 2
+
+
+def test_training_mistakes_stop_the_whole_multirun(monkeypatch):
+    line = "train.py -m paper=nsl split.num_unseen=2,30 seed=0".split()
+    monkeypatch.setattr(sys, "argv", line)
+    with pytest.raises(SystemExit) as stop:
+        app.main()
+    assert "num_unseen=30" in str(stop.value) and "\n" not in str(stop.value)
+    assert not list(Store().runs.glob("*"))
+
+
+def test_help_is_quick_and_complete(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("plan", "run", "status", "render", "examples:"))
+
+
+def made_up_record(node):
+    """A record as a finished run would leave it, with a loss of 0.5."""
+    return {
+        "schema": 1,
+        "run_id": node.id,
+        "kind": node.identity()["kind"],
+        "identity": node.identity(),
+        "parent": node.parent,
+        "diverged": False,
+        "seconds": 1.0,
+        "metrics": {"loss": 0.5},
+    }

@@ -1,0 +1,270 @@
+"""The plan on a made-up paper: sharing, parents, draws, computations, done, missing, stale."""
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from hypersphere import paths
+from hypersphere.errors import UserError
+from hypersphere.execute import run_nodes
+from hypersphere.papers import plan as planning
+from hypersphere.papers import spec as declarations
+from hypersphere.papers.plan import make_plan
+from hypersphere.papers.render import judged_items
+from hypersphere.papers.status import item_rows, plan_summary
+from hypersphere.store import Store
+
+ABOUT = {
+    "title": "A toy",
+    "citation": "nobody 2026",
+    "url": "https://example.org",
+    "items": ["table1", "table2", "table3", "table4", "table9"],
+    "decisions": [],
+    "deviations": [],
+    "presets": {
+        "quick": {"protocol": "substitute", "note": "digits", "seeds": [0, 1]},
+        "small": {"protocol": "shortened", "note": "shorter", "seeds": [0]},
+        "paper": {"protocol": "exact", "note": "whole", "seeds": [0, 1, 2]},
+    },
+    "scope": {"quick": "toy", "small": "toy", "paper": "toy"},
+}
+TABLE = {
+    "rows": ["k"],
+    "columns": [],
+    "unit": "split",
+    "margin": 0.02,
+    "select": {"k": "split.num_unseen"},
+}
+ITEMS = {
+    # base trainings, and the same ones again under another metric
+    "table1": TABLE | {"title": "base", "metric": "novel_classes/all/raw/disjoint/unseen"},
+    "table2": TABLE | {"title": "shared", "metric": "training/loss", "metric_label": "loss"},
+    # a tuned run that starts from a base run of table1
+    "table3": TABLE
+    | {
+        "title": "tuned",
+        "metric": "training/loss",
+        "overrides": {"optimizer.lr": 1e-4, "schedule.epochs": 1},
+        "parent": {"optimizer.lr": 1e-3, "schedule.epochs": 2},
+    },
+    # draws given one base model
+    "table4": TABLE
+    | {
+        "title": "draws",
+        "unit": "draw",
+        "scale": 100.0,
+        "metric": "novel_classes/{shots}/raw/disjoint/unseen",
+        "words": {"shots": "1"},
+        "presets": {"quick": {"seeds": [0]}},
+    },
+    # numbers without training
+    "table9": {
+        "title": "computed",
+        "rows": ["statistic"],
+        "columns": [],
+        "unit": "deterministic",
+        "margin": 0.01,
+        "metric": "toy/{statistic}",
+        "computation": {"_target_": "tests.test_plan.computation", "name": "toy", "size": 3},
+        "presets": {"quick": {"protocol": "exact", "note": "the same in every preset"}},
+    },
+}
+
+
+def computation(*, size: int):
+    """A made-up computation: what a placement of prototypes will be."""
+    return {"size": float(size), "half": size / 2}
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """A checkout's conf/ and published/ with one more paper, `toy`; quick trains for 2 epochs."""
+    conf, published = tmp_path / "conf", tmp_path / "published"
+    shutil.copytree(paths.conf_dir(), conf)
+    shutil.copytree(paths.published_dir(), published)
+    folder = conf / "paper" / "toy"
+    folder.mkdir()
+    (folder / "about.yaml").write_text(yaml.safe_dump(ABOUT))
+    (folder / "claims.yaml").write_text("[]")
+    for name, item in ITEMS.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(item | {"items": {name: None}}))
+    for preset in declarations.PRESETS:
+        (folder / f"{preset}.yaml").write_text(
+            "# @package _global_\nbackbone: {filters: [4], dim: 8}\nschedule: {epochs: 2}\n"
+        )
+    (published / "toy").mkdir()
+    rows = "".join(f"toy,t,{k},accuracy,0.9,,\n" for k in (2, 3))
+    for name in ITEMS:
+        (published / "toy" / f"{name}.csv").write_text(
+            "paper,table,k,metric,value,std,note\n" + rows
+            if name != "table9"
+            else "paper,table,statistic,metric,value,std,note\n"
+            "toy,t,size,number,3.0,,\ntoy,t,half,number,1.4,,\n"
+        )
+    (published / "toy" / "figure_claims.csv").write_text("paper,item,claim,check\n")
+    monkeypatch.setattr(paths, "conf_dir", lambda: conf)
+    monkeypatch.setattr(paths, "published_dir", lambda: published)
+    from hypersphere.config.compose import _compose
+
+    caches = (declarations.paper, planning._composed, _compose)
+    for cache in caches:
+        cache.cache_clear()
+    yield folder
+    for cache in caches:
+        cache.cache_clear()
+
+
+def run_all(plan, store):
+    outcomes = list(run_nodes(plan.missing(store), store, 1, lambda line: None))
+    assert [outcome.error for outcome in outcomes] == [""] * len(outcomes)
+    return outcomes
+
+
+def test_trainings_are_shared_between_items(toy):
+    plan = make_plan("quick", ["toy"], ["table1", "table2"])
+    # two K*, two seeds; table2 reads the same trainings
+    assert len(plan.trainings()) == 4
+    assert plan.requested() == 8
+    assert len(plan.nodes) == 8  # and one evaluation each, for table1
+
+
+def test_parents_come_first_and_are_shared(toy):
+    plan = make_plan("quick", ["toy"], ["table1", "table3"])
+    assert len(plan.trainings()) == 8  # the bases of table3 are table1's trainings
+    order = list(plan.nodes)
+    tuned = [node for node in plan.trainings() if node.parent]
+    assert len(tuned) == 4
+    assert all(order.index(node.parent) < order.index(node.id) for node in tuned)
+
+
+def test_whole_toy_paper_runs_once_and_renders(toy):
+    store = Store()
+    plan = make_plan("quick", ["toy"])
+    assert run_all(plan, store)
+    assert plan.missing(Store()) == []
+    items = {item.spec.name: judged_items(item, store)[0] for item in plan.items}
+
+    tuned = store.records[next(node.id for node in plan.trainings() if node.parent)]
+    base = store.records[tuned["parent"]]
+    # starting from the base's weights, the tuned run's first epoch is far better than the base's
+    assert tuned["epochs"][0]["loss"] < 0.5 * base["epochs"][0]["loss"]
+
+    draws = items["table4"].cells[0]
+    assert sorted(draws.values) == sorted(f"0/{draw}" for draw in range(10))
+    assert draws.planned == 10 and draws.complete
+    assert 10 < min(draws.values.values()) <= max(draws.values.values()) <= 100
+
+    computed = items["table9"]
+    assert [cell.values for cell in computed.cells] == [{"value": 3.0}, {"value": 1.5}]
+    from hypersphere.reporting.verdicts import judge_item
+
+    assert [judged.verdict for _, judged in judge_item(computed)] == ["reproduced", "differs"]
+
+
+def test_a_failing_parent_fails_its_children_and_nothing_else(toy, monkeypatch):
+    store = Store()
+    plan = make_plan("quick", ["toy"], ["table1", "table3"])
+    victim = next(node.parent for node in plan.trainings() if node.parent)
+    import hypersphere.execute as execute
+
+    real = execute.run_node
+
+    def failing(node, *rest):
+        if node.id == victim:
+            raise RuntimeError("made up")
+        return real(node, *rest)
+
+    monkeypatch.setattr(execute, "run_node", failing)
+    outcomes = {o.node.id: o.error for o in run_nodes(plan.missing(store), store, 1, print)}
+    children = {node.id for node in plan.nodes.values() if node.parent == victim}
+    assert "made up" in outcomes[victim]
+    assert {node_id for node_id, error in outcomes.items() if error} == {victim} | children
+    assert all("parent" in outcomes[child] for child in children)
+    monkeypatch.undo()
+
+
+def test_partial_results_are_counted_never_averaged(toy):
+    store = Store()
+    plan = make_plan("quick", ["toy"], ["table2"])
+    done = plan.missing(store)[0]
+    list(run_nodes([done], store, 1, lambda line: None))
+    cells = judged_items(plan.items[0], store)[0].cells
+    assert [len(cell.values) for cell in cells] == [1, 0]
+    assert not any(cell.complete for cell in cells)
+    row = item_rows(plan, store)[0]
+    assert (row["done"], row["planned"], row["complete"]) == (1, 4, False)
+
+
+def test_expected_time_follows_past_records(toy):
+    store = Store()
+    plan = make_plan("quick", ["toy"], ["table2"])
+    assert plan_summary(plan, store, 1)["seconds"] is None  # nothing to judge by
+    first, *rest = plan.missing(store)
+    list(run_nodes([first], store, 1, lambda line: None))
+    store.records[first.id]["seconds"] = 8.0  # 2 epochs with 8 of 10 classes
+    summary = plan_summary(plan, store, 2)
+    # one more with K* = 2 and two with K* = 3 (7 of 10 classes), two processes
+    assert summary["seconds"] == pytest.approx(8.0 + 2 * 7.0)
+    assert summary["hours"] * 3600 == pytest.approx(11.0, abs=2.0)
+
+
+def test_revision_makes_old_records_stale(toy, monkeypatch):
+    store = Store()
+    plan = make_plan("quick", ["toy"], ["table2"])
+    run_all(plan, store)
+    from hypersphere.heads import NormalizedSoftmax
+
+    monkeypatch.setattr(NormalizedSoftmax, "revision", 2)
+    declarations.paper.cache_clear()
+    planning._composed.cache_clear()
+    again = make_plan("quick", ["toy"], ["table2"])
+    assert len(again.missing(store)) == 4
+    assert sorted(planning.stale(again, store).values()) == sorted(plan.nodes)
+    assert plan_summary(again, store, 1)["stale"] == 4
+
+
+def test_diverged_runs_give_nan(toy):
+    record = {"run_id": "x", "diverged": True, "metrics": {}}
+    assert math.isnan(planning.value_of(record, "loss", "seed", 1.0)[""])
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "says"),
+    [
+        ("table1.yaml", {"titel": "x"}, "titel: no such key; did you mean 'title'?"),
+        ("table1.yaml", {"margin": "wide"}, "margin='wide'"),
+        ("table1.yaml", {"margin": -1}, "margin=-1"),
+        ("table1.yaml", {"metric": "novel_clases/x"}, "'novel_clases'"),
+        ("table1.yaml", {"metric": "training/{shot}"}, "'shot'"),
+        ("table1.yaml", {"select": {"kk": "split.num_unseen"}}, "select.kk: no such column"),
+        ("table1.yaml", {"select": {"k": "split.num_unsen"}}, "did you mean 'split.num_unseen'?"),
+        ("table1.yaml", {"select": {"k": {"2": {}}}}, "says nothing of '3'"),
+        ("table1.yaml", {"items": None}, "needs `items`"),
+        ("about.yaml", {"citatoin": "x"}, "did you mean 'citation'?"),
+    ],
+)
+def test_mistakes_in_declarations_are_one_clear_line(toy, file, change, says):
+    path = toy / file
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | change))
+    declarations.paper.cache_clear()
+    with pytest.raises(UserError) as error:
+        make_plan("quick", ["toy"], ["table1"])
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_plan_is_the_same_in_another_process():
+    code = (
+        "import json; from hypersphere.papers.plan import make_plan;"
+        "print(json.dumps(sorted(make_plan('small', ['nsl']).nodes)))"
+    )
+    there = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        env={**__import__("os").environ, "PYTHONHASHSEED": "12345"},
+    )  # fmt: skip
+    assert json.loads(there.stdout) == sorted(make_plan("small", ["nsl"]).nodes)

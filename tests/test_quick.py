@@ -1,0 +1,154 @@
+"""Slow proofs on the whole command: a newcomer's run, killed runs, rivals, the wheel."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hypersphere import paths
+from hypersphere.store import Store, read_lines
+
+pytestmark = pytest.mark.slow
+
+HYPERSPHERE = [sys.executable, "-m", "hypersphere.cli"]
+TABLE2 = ["run", "--paper", "nsl", "--item", "table2", "--workers", "2"]
+
+
+def run(*words, **environment):
+    return subprocess.run(
+        [*HYPERSPHERE, *words], capture_output=True, text=True, env={**os.environ, **environment}
+    )
+
+
+def tables(results: Path) -> dict[str, str]:
+    return {str(f.relative_to(results)): f.read_text() for f in results.rglob("tables/**/*.*")}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Table 2 in quick, made in one go."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    places = {n: str(folder / n.lower()) for n in ("HYPERSPHERE_RUNS", "HYPERSPHERE_RESULTS")}
+    done = run(*TABLE2, **places)
+    assert done.returncode == 0, done.stderr
+    return places
+
+
+def test_a_second_call_trains_nothing(undisturbed):
+    runs = Path(undisturbed["HYPERSPHERE_RUNS"])
+    before = {f: f.stat().st_mtime_ns for f in runs.rglob("*")}
+    results = tables(Path(undisturbed["HYPERSPHERE_RESULTS"]))
+    again = run(*TABLE2, **undisturbed)
+    assert again.returncode == 0 and "runs" not in again.stderr
+    assert {f: f.stat().st_mtime_ns for f in runs.rglob("*")} == before
+    assert tables(Path(undisturbed["HYPERSPHERE_RESULTS"])) == results
+
+
+def test_items_that_share_runs_train_nothing_new(undisturbed):
+    plan = run("plan", "--paper", "nsl", "--json", **undisturbed).stdout
+    assert '"trainings": 36' in plan and '"trainings_missing": 0' in plan
+
+
+def test_records_travel_without_run_folders(undisturbed, tmp_path):
+    results = shutil.copytree(undisturbed["HYPERSPHERE_RESULTS"], tmp_path / "travelled")
+    places = {"HYPERSPHERE_RUNS": str(tmp_path / "none"), "HYPERSPHERE_RESULTS": str(results)}
+    again = run(*TABLE2, **places)
+    assert again.returncode == 0, again.stderr
+    assert not (tmp_path / "none").exists()
+    assert tables(results) == tables(Path(undisturbed["HYPERSPHERE_RESULTS"]))
+
+
+def test_an_evaluation_whose_files_are_gone_retrains_and_checks(undisturbed, tmp_path):
+    results = Path(shutil.copytree(undisturbed["HYPERSPHERE_RESULTS"], tmp_path / "results"))
+    path = results / "quick" / "records.jsonl"
+    records, _ = read_lines(path)
+    lost = next(r for r in records.values() if r["kind"] == "evaluation")
+    path.write_text(
+        "".join(x for x in path.read_text().splitlines(True) if lost["run_id"] not in x)
+    )
+    places = {"HYPERSPHERE_RUNS": str(tmp_path / "runs"), "HYPERSPHERE_RESULTS": str(results)}
+    again = run(*TABLE2, **places)
+    assert again.returncode == 0, again.stderr
+    assert [f.name for f in (tmp_path / "runs").glob("*/model.safetensors")]  # trained again
+    assert read_lines(path)[0][lost["run_id"]]["metrics"] == lost["metrics"]
+    assert tables(results) == tables(Path(undisturbed["HYPERSPHERE_RESULTS"]))
+
+
+def test_killed_at_random_moments_ends_with_the_same_tables(undisturbed, tmp_path):
+    places = {n: str(tmp_path / n.lower()) for n in undisturbed}
+    chance = random.Random(0)
+    finished: set[str] = set()
+    for _ in range(6):
+        process = subprocess.Popen(
+            [*HYPERSPHERE, *TABLE2], env={**os.environ, **places}, start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(chance.uniform(8, 16))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        store = Store(Path(places["HYPERSPHERE_RUNS"]), Path(places["HYPERSPHERE_RESULTS"]))
+        assert store.complaints == []
+        assert finished <= store.records.keys(), "a finished record was lost"
+        finished = set(store.records)
+    assert finished, "nothing was finished before the kills"
+    last = run(*TABLE2, **places)
+    assert last.returncode == 0, last.stderr
+    assert tables(Path(places["HYPERSPHERE_RESULTS"])) == tables(
+        Path(undisturbed["HYPERSPHERE_RESULTS"])
+    )
+
+
+def test_two_rivals_train_each_run_once(undisturbed, tmp_path):
+    places = {n: str(tmp_path / n.lower()) for n in undisturbed}
+    rivals = [
+        subprocess.Popen([*HYPERSPHERE, *TABLE2], env={**os.environ, **places}) for _ in range(2)
+    ]
+    assert [rival.wait() for rival in rivals] == [0, 0]
+    logs = list(Path(places["HYPERSPHERE_RUNS"]).glob("*/log.txt"))
+    assert len(logs) == 36
+    assert {len(log.read_text().splitlines()) for log in logs} == {4}  # four epochs, once
+    assert tables(Path(places["HYPERSPHERE_RESULTS"])) == tables(
+        Path(undisturbed["HYPERSPHERE_RESULTS"])
+    )
+
+
+def test_plain_multirun_fills_the_store_that_the_tables_read(tmp_path):
+    places = {n: str(tmp_path / n.lower()) for n in ("HYPERSPHERE_RUNS", "HYPERSPHERE_RESULTS")}
+    grid = "paper=nsl split.num_unseen=2,3 head=nsl,triplet,contrastive seed=0,1".split()
+    script = paths.root() / "scripts" / "train.py"
+    done = subprocess.run(
+        [sys.executable, script, "-m", *grid], env={**os.environ, **places}, cwd=tmp_path,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    status = run("status", "--paper", "nsl", "--json", **places).stdout
+    assert status.count('"done": 12') == 4  # all four tables read these trainings
+
+
+def test_the_wheel_works_outside_a_checkout(tmp_path):
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "-w", tmp_path, paths.root()], check=True)
+    wheel = next(tmp_path.glob("hypersphere-*.whl"))
+    site = tmp_path / "site"
+    subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, site], check=True)
+    (tmp_path / "elsewhere").mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    for name in ("HYPERSPHERE_RUNS", "HYPERSPHERE_RESULTS"):
+        environment.pop(name)
+    plan = subprocess.run(
+        [*HYPERSPHERE, "plan", "--json"], cwd=tmp_path / "elsewhere", env=environment,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert plan.returncode == 0, plan.stderr
+    assert '"trainings": 36' in plan.stdout
+    where = subprocess.run(
+        [sys.executable, "-c", "import hypersphere; print(hypersphere.__file__)"],
+        cwd=tmp_path / "elsewhere", env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert where.stdout.startswith(str(site))
