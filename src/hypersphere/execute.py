@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from typing import Any
 
 from hypersphere import provenance
 from hypersphere.config import Computation, Evaluation, Node, Training
 from hypersphere.errors import UserError
-from hypersphere.store import Store
+from hypersphere.store import Store, artifacts
 from hypersphere.store.records import Record
 
 Say = Callable[[str], None]
@@ -43,9 +44,14 @@ def run_node(node: Node, store: Store, say: Say = print) -> Record:
             return record
         started = time.time()
         diverged = parent is not None and parent["diverged"]
-        metrics = {} if diverged else _metrics(node, store)
+        found = {} if diverged else _work_out(node, store)
+        arrays = {name: value for name, value in found.items() if isinstance(value, dict)}
         record = provenance.stamp(node, started, "cpu")
-        record |= {"diverged": diverged, "metrics": metrics, "artifacts": {}}
+        record |= {
+            "diverged": diverged,
+            "metrics": {name: value for name, value in found.items() if name not in arrays},
+            "artifacts": artifacts.save(store.folder(node.id) / artifacts.FOLDER, arrays),
+        }
         store.write(record)
         return record
 
@@ -93,7 +99,8 @@ def run_nodes(nodes: Sequence[Node], store: Store, workers: int, say: Say) -> It
                 yield outcome
 
 
-def _metrics(node: Evaluation | Computation, store: Store) -> dict[str, float | list[float]]:
+def _work_out(node: Evaluation | Computation, store: Store) -> dict[str, Any]:
+    """Numbers (one, or one per draw) and artifacts (arrays by name) of a node, by name."""
     if isinstance(node, Computation):
         return node.component.build()
     import torch

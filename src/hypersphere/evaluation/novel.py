@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -13,7 +14,7 @@ from hypersphere.evaluation.embeddings import Embeddings
 from hypersphere.heads import Head
 from hypersphere.seeds import generator
 
-Metrics = dict[str, float | list[float]]
+Findings = dict[str, float | list[float] | dict[str, np.ndarray]]
 
 
 def novel_classes(
@@ -24,7 +25,7 @@ def novel_classes(
     *,
     shots: list[Annotated[int, Field(ge=1)]],
     draws: Annotated[int, Field(ge=1)],
-) -> Metrics:
+) -> Findings:
     """Accuracy on seen and unseen classes with class vectors inferred for the unseen ones.
 
     Keys are `<shots>/<weights>/<scenario>/<group>`:
@@ -37,7 +38,9 @@ def novel_classes(
     * scenario `disjoint` (eq. 6): test images of the unseen classes against the unseen classes;
       `joint` (eq. 5): all test images against all classes, group `seen`, `unseen` or `all`.
 
-    Accuracies are fractions of test images. Raises ValueError when a class has too few images.
+    Accuracies are fractions of test images. The artifact `joint_confusion` holds, for each kind of
+    weights inferred from all images, how many test images of class i (rows, by class id) were
+    taken for class j. Raises ValueError when a class has too few images.
     """
     train, labels = embeddings.train, embeddings.train_labels
     seen, unseen = torch.tensor(split.seen), torch.tensor(split.unseen)
@@ -46,6 +49,7 @@ def novel_classes(
     for n in shots:
         supports[str(n)] = [support(labels, split.unseen, n, seed, draw) for draw in range(draws)]
     found: dict[str, list[float]] = {}
+    confusion: dict[str, np.ndarray] = {}
     for weights in ("renormalized", "raw", "inferred"):
         renormalize = weights != "raw"
         of_seen = head.infer if weights == "inferred" else head.trained
@@ -53,11 +57,15 @@ def novel_classes(
         for name, drawn in supports.items():
             for chosen in drawn:
                 vectors = head.infer(train[chosen], labels[chosen], unseen, renormalize)
-                groups = test.accuracies(seen_scores, head.scores(embeddings.test, vectors))
+                scores = torch.cat([seen_scores, head.scores(embeddings.test, vectors)], 1)
+                groups = test.accuracies(scores)
+                if name == "all":
+                    confusion[weights] = test.confusion(scores)
                 for group, value in groups.items():
                     found.setdefault(f"{name}/{weights}/{group}", []).append(value)
     # All images of a class are no draw: one number.
-    return {key: v[0] if key.startswith("all/") else v for key, v in found.items()}
+    numbers = {key: v[0] if key.startswith("all/") else v for key, v in found.items()}
+    return {**numbers, "joint_confusion": confusion}
 
 
 def support(labels: Tensor, classes: tuple[int, ...], shots: int, seed: int, draw: int) -> Tensor:
@@ -77,25 +85,32 @@ def support(labels: Tensor, classes: tuple[int, ...], shots: int, seed: int, dra
 
 
 class _Test:
-    """Test labels as positions among the seen and the unseen classes."""
+    """Test labels as positions in joint order: the seen classes, then the unseen ones."""
 
     def __init__(self, embeddings: Embeddings, seen: Tensor, unseen: Tensor) -> None:
-        classes = torch.cat([seen, unseen])
-        position = torch.full((int(classes.max()) + 1,), -1)
-        position[classes] = torch.arange(len(classes))
-        self.target = position[embeddings.test_labels]  # in joint order: seen, then unseen
+        self.classes = torch.cat([seen, unseen])
+        position = torch.full((int(self.classes.max()) + 1,), -1)
+        position[self.classes] = torch.arange(len(self.classes))
+        self.target = position[embeddings.test_labels]
         self.num_seen = len(seen)
         self.is_unseen = self.target >= self.num_seen
 
-    def accuracies(self, seen_scores: Tensor, unseen_scores: Tensor) -> dict[str, float]:
-        disjoint = unseen_scores.argmax(1) + self.num_seen == self.target
-        joint = torch.cat([seen_scores, unseen_scores], 1).argmax(1) == self.target
+    def accuracies(self, scores: Tensor) -> dict[str, float]:
+        """scores: (test images, classes) in joint order."""
+        disjoint = scores[:, self.num_seen :].argmax(1) + self.num_seen == self.target
+        joint = scores.argmax(1) == self.target
         return {
             "disjoint/unseen": _mean(disjoint[self.is_unseen]),
             "joint/seen": _mean(joint[~self.is_unseen]),
             "joint/unseen": _mean(joint[self.is_unseen]),
             "joint/all": _mean(joint),
         }
+
+    def confusion(self, scores: Tensor) -> np.ndarray:
+        """(classes, classes) int64 by class id: true class in rows, predicted in columns."""
+        size = int(self.classes.max()) + 1
+        true, predicted = self.classes[self.target], self.classes[scores.argmax(1)]
+        return torch.bincount(true * size + predicted, minlength=size**2).view(size, size).numpy()
 
 
 def _mean(correct: Tensor) -> float:

@@ -8,18 +8,22 @@ from pathlib import Path
 from hypersphere.errors import UserError
 from hypersphere.papers.plan import Plan, PlannedCell, PlannedItem, make_plan, value_of
 from hypersphere.papers.spec import Paper, paper, paper_keys, published_rows
-from hypersphere.reporting import claims, page, tables
+from hypersphere.reporting import claims, dots, page, tables
 from hypersphere.reporting.cells import Cell, Item
-from hypersphere.store import Store, read_lines, write_lines
+from hypersphere.store import Store, artifacts, read_lines, write_lines
 
 
 def collect(plan: Plan, store: Store, preset: str) -> int:
-    """Bring `results/<preset>/records.jsonl` up to date with the finished nodes of `plan`; lines
-    that are there already stay. Returns how many records the file holds."""
+    """Bring `results/<preset>/records.jsonl` (and the artifacts beside it) up to date with the
+    finished nodes of `plan`; lines that are there already stay. Returns how many there are."""
     path = store.results / preset / "records.jsonl"
     records, _ = read_lines(path)
     found = {node_id: store.get(node_id) for node_id in plan.nodes}
     records |= {node_id: record for node_id, record in found.items() if record is not None}
+    for run_id, record in records.items():
+        source = store.folder(run_id) / artifacts.FOLDER
+        target = store.results / preset / artifacts.FOLDER / run_id
+        artifacts.gather(source, target, record.get("artifacts", {}))
     write_lines(path, records.values())
     return len(records)
 
@@ -34,6 +38,8 @@ def render(plan: Plan, store: Store, preset: str) -> list[Path]:
         for item in judged_items(planned, store):
             folder = store.results / preset / "tables" / item.paper
             written.append(tables.write(item, folder)[1])
+            if not item.variant:
+                dots.write(item, store.results / preset / "figures" / item.paper)
     items: list[Item] = []
     rows = []
     for key in paper_keys():
@@ -42,7 +48,8 @@ def render(plan: Plan, store: Store, preset: str) -> list[Path]:
         rows += judge_claims(paper(key), preset, built)
     claims.write_claims(rows, store.results / preset / "claims.csv")
     number = len(read_lines(store.results / preset / "records.jsonl")[0])
-    page.write_page(store.results / preset / "index.html", preset, items, rows, number)
+    folder = store.results / preset
+    page.write_page(folder / "index.html", preset, items, rows, number, folder / "figures")
     return written
 
 

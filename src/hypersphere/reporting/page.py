@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from hypersphere.reporting.layout import (
     published_text,
     quick_banner,
 )
-from hypersphere.reporting.tables import number_text
+from hypersphere.reporting.tables import heading, number_text
 from hypersphere.reporting.verdicts import (
     Judged,
     as_number,
@@ -30,9 +31,14 @@ from hypersphere.reporting.verdicts import (
 
 
 def page_html(
-    preset: str, items: Sequence[Item], claims: Sequence[Mapping[str, str]], records: int
+    preset: str,
+    items: Sequence[Item],
+    claims: Sequence[Mapping[str, str]],
+    records: int,
+    figures: Path | None = None,
 ) -> str:
-    """The page's text. `claims` are rows of claims.csv, `records` counts the finished runs."""
+    """The page's text. `claims` are rows of claims.csv, `records` counts the finished runs,
+    `figures` holds <paper>/<item>.png, which go into the page where they are."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -43,7 +49,7 @@ def page_html(
     )
     papers: dict[str, list[dict[str, Any]]] = {}
     for item in items:
-        papers.setdefault(item.paper, []).append(_table(item))
+        papers.setdefault(item.paper, []).append(_table(item, figures))
     counted: dict[str, int] = {}
     for claim in claims:
         counted[claim["verdict"]] = counted.get(claim["verdict"], 0) + 1
@@ -58,17 +64,27 @@ def write_page(
     items: Sequence[Item],
     claims: Sequence[Mapping[str, str]],
     records: int,
+    figures: Path | None = None,
 ) -> None:
     """Write the page atomically; the same input gives the same bytes."""
-    write_text(Path(path), page_html(preset, items, claims, records))
+    write_text(Path(path), page_html(preset, items, claims, records, figures))
 
 
-def _table(item: Item) -> dict[str, Any]:
+def _picture(item: Item, figures: Path | None) -> str:
+    """The item's picture as a data URI, '' where there is none."""
+    path = figures / item.paper / f"{item.stem}.png" if figures is not None else None
+    if path is None or not path.exists():
+        return ""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def _table(item: Item, figures: Path | None) -> dict[str, Any]:
     names = [name for name in item.key_columns if name not in fixed_names(item)]
     return {
         "id": f"{item.paper}-{item.stem}",
         "name": item.stem,
-        "title": item.title,
+        "title": heading(item),
+        "picture": _picture(item, figures),
         "unit": item.unit,
         "margin": number_text(item.margin),
         "metric_label": item.metric_label,

@@ -96,7 +96,8 @@ def csv_text(item: Item) -> str:
     return out.getvalue()
 
 
-def _heading(item: Item) -> str:
+def heading(item: Item) -> str:
+    """The item's title, and the variant where it is one."""
     variant = f" ({item.variant})" if item.variant else ""
     return f"{item.title}{variant}"
 
@@ -114,7 +115,7 @@ def _markdown(text: str) -> str:
 
 def markdown_text(item: Item) -> str:
     """Title, one grid per readable layout, legend, notes and the sentence about chance."""
-    lines = [f"# {_markdown(_heading(item))}", ""]
+    lines = [f"# {_markdown(heading(item))}", ""]
     if banner := quick_banner(item):
         lines += [f"> **{banner}**", ""]
     lines += [_markdown(reading_line(item)), ""]
@@ -143,7 +144,7 @@ def escape_latex(text: str) -> str:
 def latex_text(item: Item) -> str:
     """One `table` environment with a booktabs tabular per grid and the Markdown's content."""
     lines = ["% needs \\usepackage{booktabs}", "\\begin{table}", "\\centering"]
-    lines.append(f"\\caption{{{escape_latex(_heading(item))}}}")
+    lines.append(f"\\caption{{{escape_latex(heading(item))}}}")
     if banner := quick_banner(item):
         lines += [f"\\textbf{{{escape_latex(banner)}}}\\par\\medskip"]
     for grid in grids(item):
