@@ -35,6 +35,10 @@ def judge(head, embeddings, split=SPLIT, seed=SEED, shots=SHOTS, draws=DRAWS):
         return novel_classes(head, embeddings, split, seed, shots=shots, draws=draws)
 
 
+def numbers(found):
+    return {key: value for key, value in found.items() if not isinstance(value, dict)}
+
+
 def slow(head, e, split, seed, shots, draws):
     """Every number by Python loops over float64 lists; class vectors, scores and shots restated."""
 
@@ -47,7 +51,8 @@ def slow(head, e, split, seed, shots, draws):
     train_y, test_y = e.train_labels.tolist(), e.test_labels.tolist()
 
     def mean(indices, renormalize):
-        average = [math.fsum(column) / len(indices) for column in zip(*(train[i] for i in indices))]
+        rows = [train[i] for i in indices]
+        average = [math.fsum(column) / len(indices) for column in zip(*rows, strict=True)]
         return unit(average) if renormalize else average
 
     def members(c):
@@ -55,48 +60,51 @@ def slow(head, e, split, seed, shots, draws):
 
     def score(z, v):
         if head.classifies:
-            return math.fsum(a * b for a, b in zip(z, v))
-        return -math.fsum((a - b) ** 2 for a, b in zip(z, v))
+            return math.fsum(a * b for a, b in zip(z, v, strict=True))
+        return -math.fsum((a - b) ** 2 for a, b in zip(z, v, strict=True))
 
     def share(hits):
         return sum(hits) / len(hits)
 
-    def accuracies(chosen, renormalize):
-        if head.classifies:
-            vectors = {c: unit(w) for c, w in zip(split.seen, head.class_vectors.double().tolist())}
-        else:
+    def accuracies(chosen, weights, matrix=None):
+        renormalize = weights != "raw"
+        if weights == "inferred" or not head.classifies:
             vectors = {c: mean(members(c), renormalize) for c in split.seen}
+        else:
+            trained = head.class_vectors.double().tolist()
+            vectors = {c: unit(w) for c, w in zip(split.seen, trained, strict=True)}
         novel = {c: mean(chosen[c], renormalize) for c in split.unseen}
         every = {**vectors, **novel}
         disjoint, joint = [], {"seen": [], "unseen": [], "all": []}
-        for z, y in zip(test, test_y):
+        for z, y in zip(test, test_y, strict=True):
             guess = max(every, key=lambda c: score(z, every[c]))
+            if matrix is not None:
+                matrix[y][guess] += 1
             joint["all"].append(guess == y)
             joint["unseen" if y in novel else "seen"].append(guess == y)
             if y in novel:
                 disjoint.append(max(novel, key=lambda c: score(z, novel[c])) == y)
-        return {"disjoint/unseen": share(disjoint)} | {
-            f"joint/{g}": share(h) for g, h in joint.items()
-        }
+        shares = {f"joint/{group}": share(hits) for group, hits in joint.items()}
+        return {"disjoint/unseen": share(disjoint), **shares}
 
     def draw(n, i):
-        return {
-            c: [
-                members(c)[j]
-                for j in generator("shots", seed, i, c).permutation(len(members(c)))[:n]
-            ]
-            for c in split.unseen
-        }
+        chosen = {}
+        for c in split.unseen:
+            order = generator("shots", seed, i, c).permutation(len(members(c)))
+            chosen[c] = [members(c)[j] for j in order[:n]]
+        return chosen
 
-    result = {}
-    for weights, renormalize in (("renormalized", True), ("raw", False)):
-        for key, value in accuracies({c: members(c) for c in split.unseen}, renormalize).items():
+    result, confusion = {}, {}
+    for weights in ("renormalized", "raw", "inferred"):
+        matrix = confusion[weights] = [[0] * 6 for _ in range(6)]
+        every_image = {c: members(c) for c in split.unseen}
+        for key, value in accuracies(every_image, weights, matrix).items():
             result[f"all/{weights}/{key}"] = value
         for n in shots:
-            runs = [accuracies(draw(n, i), renormalize) for i in range(draws)]
+            runs = [accuracies(draw(n, i), weights) for i in range(draws)]
             for key in runs[0]:
                 result[f"{n}/{weights}/{key}"] = [run[key] for run in runs]
-    return result
+    return result, confusion
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -104,10 +112,12 @@ def slow(head, e, split, seed, shots, draws):
 def test_against_loops(name, data_seed):
     torch.manual_seed(5)
     head, embeddings = HEADS[name](), random_embeddings(data_seed)
-    got = judge(head, embeddings)
-    expected = slow(head, embeddings, SPLIT, SEED, SHOTS, DRAWS)
+    found = judge(head, embeddings)
+    expected, confusion = slow(head, embeddings, SPLIT, SEED, SHOTS, DRAWS)
+    got = numbers(found)
     assert got.keys() == expected.keys()
-    assert len(got) == 3 * 2 * 4  # shots (all, 1, 3) x weights x groups
+    assert len(got) == 3 * 3 * 4  # shots (all, 1, 3) x weights x groups
+    assert {k: v.tolist() for k, v in found["joint_confusion"].items()} == confusion
     for key, value in expected.items():
         assert got[key] == pytest.approx(value, abs=1e-12), key
     assert all(len(v) == DRAWS for k, v in got.items() if not k.startswith("all/"))
@@ -123,8 +133,10 @@ def test_perfect_separation_gives_one(name):
     if head.classifies:
         with torch.no_grad():
             head.class_vectors.copy_(torch.eye(6)[list(SPLIT.seen)])
-    metrics = judge(head, Embeddings(z, y, z[:30], y[:30]))
-    assert all(np.all(np.array(value) == 1.0) for value in metrics.values())
+    found = judge(head, Embeddings(z, y, z[:30], y[:30]))
+    assert all(np.all(np.array(value) == 1.0) for value in numbers(found).values())
+    for matrix in found["joint_confusion"].values():
+        assert np.array_equal(matrix, 5 * np.eye(6))
 
 
 def test_swapped_classes_give_zero():
@@ -151,7 +163,9 @@ def test_raw_and_renormalized_differ_in_joint():
 
 def test_shots_come_from_the_seed_and_not_the_head():
     embeddings = random_embeddings()
-    first, again, other = (judge(HEADS["triplet"](), embeddings, seed=s) for s in (1, 1, 2))
+    first, again, other = (
+        numbers(judge(HEADS["triplet"](), embeddings, seed=s)) for s in (1, 1, 2)
+    )
     assert first == again
     assert first["1/raw/joint/all"] != other["1/raw/joint/all"]
     assert first["all/raw/joint/all"] == other["all/raw/joint/all"]
@@ -173,7 +187,7 @@ def test_a_class_without_training_images():
     keep = e.train_labels != 4
     lacking = Embeddings(e.train[keep], e.train_labels[keep], e.test, e.test_labels)
     with pytest.raises(ValueError, match=r"no example of class \[4\]"):
-        judge(HEADS["nsl"](), lacking)
+        judge(HEADS["nsl"](), lacking, shots=[])
 
 
 def test_embeddings_survive_their_file(tmp_path):

@@ -1,4 +1,4 @@
-"""Class splits and shots: nested, the same for every method, frozen, and never from global state."""
+"""Class splits and shots: nested, equal for every method, frozen, never from global state."""
 
 import json
 import os

@@ -12,10 +12,13 @@ from hypersphere.errors import UserError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` (UTF-8, line ends as they are) whole or not at all; see `write_atomically`."""
+    """Write `text` (UTF-8, line ends as they are) whole or not at all; see `write_atomically`.
+
+    Bytes that were no UTF-8 when they were read (surrogates) are written back as they were.
+    """
 
     def write(temporary: Path) -> None:
-        with open(temporary, "w", encoding="utf-8", newline="") as file:
+        with open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

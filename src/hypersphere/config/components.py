@@ -15,7 +15,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pydantic
 from hydra.utils import get_object
@@ -61,11 +61,14 @@ def check(node: Any, where: str) -> Component:
     try:
         target = get_object(node["_target_"])
     except Exception as error:  # Hydra wraps every import problem differently
+        why = " ".join(str(error).split())
         raise UserError(
-            f"{where}._target_={node['_target_']}: cannot be imported ({error})"
+            f"{where}._target_={node['_target_']}: cannot be imported ({why})"
         ) from error
+    if not isinstance(node["name"], str) or not node["name"]:
+        raise UserError(f"{where}.name={node['name']!r}: a component's stable name is a text")
     given = {key: value for key, value in node.items() if key not in RESERVED}
-    return Component(str(node["name"]), target, check_values(_model(target), given, where))
+    return Component(node["name"], target, check_values(_model(target), given, where))
 
 
 def check_values(
@@ -79,11 +82,24 @@ def check_values(
         key = ".".join(str(part) for part in first["loc"])
         full = f"{where}.{key}" if where else key
         if first["type"] == "extra_forbidden":
-            raise UserError(f"{full}: no such key{did_you_mean(key, model.model_fields)}") from None
+            hint = did_you_mean(str(first["loc"][-1]), _fields_at(model, first["loc"][:-1]))
+            raise UserError(f"{full}: no such key{hint}") from None
         if first["type"] == "missing":
             raise UserError(f"{full}: must be stated in the configuration") from None
         message = first["msg"][0].lower() + first["msg"][1:]
         raise UserError(f"{full}={first['input']!r}: {message}") from None
+
+
+def _fields_at(model: type[pydantic.BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    """Field names of the model inside `model` at `place`; none where no model is."""
+    for key in place:
+        annotation = model.model_fields[str(key)].annotation
+        inner = [a for a in (annotation, *get_args(annotation)) if inspect.isclass(a)]
+        models = [a for a in inner if issubclass(a, pydantic.BaseModel)]
+        if not models:
+            return []
+        model = models[0]
+    return list(model.model_fields)
 
 
 @cache
@@ -100,5 +116,7 @@ def _model(target: Callable[..., Any]) -> type[pydantic.BaseModel]:
     for name, parameter in _keyword_parameters(target).items():
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         fields[name] = (hints.get(name, Any), default)
-    config = pydantic.ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+    config = pydantic.ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
     return pydantic.create_model(target.__name__, __config__=config, **fields)

@@ -62,7 +62,7 @@ def _compose(overrides: tuple[str, ...]) -> tuple[DictConfig, frozenset[str]]:
     with _hydra() as loader:
         try:
             config = hydra_compose("train", list(overrides))
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise UserError(_explain(error, overrides, loader)) from None
     return config, _keys(config)
 
@@ -110,16 +110,21 @@ def _keys(config: DictConfig, prefix: str = "") -> frozenset[str]:
 def _explain(error: Exception, overrides: Sequence[str], loader: ConfigLoader) -> str:
     """One line for what Hydra says in several."""
     text = str(error)
-    if found := re.search(r"Could not (?:override|find) '([^']+)'", text):
-        wrong = found.group(1)
-        groups = loader.list_groups("")
-        group, _, option = wrong.rpartition("/")
-        parent, _, last = group.rpartition("/")
-        if group and last in loader.list_groups(parent):
-            options = loader.get_group_options(group)
-            hint = did_you_mean(option, options)
-            return f"{group}={option}: no such option{hint} (options: {', '.join(options)})"
-        _, keys = _compose(())
-        return f"{wrong}: no such key{did_you_mean(wrong, [*keys, *groups])}"
-    first = text.strip().splitlines()[0]
-    return f"{' '.join(overrides)}: {first}"
+    found = re.search(r"Could not (?:override|find) '([^']+)'", text)
+    if found is None:
+        return f"{' '.join(overrides)}: {text.strip().splitlines()[0]}"
+    wrong = found.group(1)
+    groups = loader.list_groups("")
+    group, _, option = wrong.partition("/")
+    folder = wrong.rpartition("/")[0]
+    if group in groups and option:
+        nested = folder.removeprefix(group).lstrip("/")
+        options = [f"{nested}/{o}".lstrip("/") for o in loader.get_group_options(folder)]
+        hint = did_you_mean(option, options)
+        return f"{group}={option}: no such option{hint} (options: {', '.join(options)})"
+    # The keys depend on the options chosen: head=triplet has no scale.
+    chosen = [o for o in overrides if o.partition("=")[0] in groups]
+    keys = _compose(tuple(chosen))[1]
+    own = [o for o in chosen if o.partition("=")[0] == wrong.partition(".")[0]]
+    beside = f" (with {own[0]})" if own else ""
+    return f"{wrong}: no such key{beside}{did_you_mean(wrong, [*keys, *groups])}"

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -154,18 +154,36 @@ def check_training(raw: Mapping[str, Any]) -> Training:
     Raises UserError for an unknown key, a wrong type, a value out of range, an unknown dataset,
     or a split that the dataset cannot give.
     """
-    rest = dict(raw)
-    components = {name: check(rest.pop(name, None), name) for name in COMPONENTS}
-    data = Data(**check_values(Data, rest.pop("data", {}), "data"))
+    rest = {key: value for key, value in raw.items() if key not in COMPONENTS}
+    given = rest.pop("data", {})
+    # Plain values first: a bad seed shows as `seed`, not as what is derived from it.
+    settings = Settings(**check_values(Settings, rest, ""))
+    components = {name: check(raw.get(name), name) for name in COMPONENTS}
+    data = Data(**check_values(Data, given, "data"))
     if data.name not in DATASETS:
         hint = did_you_mean(data.name, DATASETS)
         raise UserError(
             f"data.name={data.name}: no such dataset{hint} (known: {', '.join(DATASETS)})"
         )
-    settings = Settings(**check_values(Settings, rest, ""))
     training = Training(data, settings, components, dict(raw))
     training.split()
+    facts, size = training.dataset, data.size or training.dataset.size
+    if why := _misfit(json.dumps(raw["backbone"], sort_keys=True), facts.channels, size):
+        raise UserError(f"backbone ({data.name}, {size} pixels): {why}")
     return training
+
+
+@cache
+def _misfit(backbone: str, channels: int, size: int) -> str:
+    """Why a backbone cannot be built for such images; built without memory, to find out."""
+    import torch
+
+    try:
+        with torch.device("meta"):
+            check(json.loads(backbone), "backbone").build(channels, size)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def digest(identity: Mapping[str, Any]) -> str:

@@ -44,12 +44,15 @@ def load(name: str) -> Images:
     wrong with the copy (damaged, incomplete, different pixels).
     """
     facts = DATASETS[name]
-    train, test = (canonical_order(*part) for part in _READERS[facts.reader](name, facts))
-    if (len(train[1]), len(test[1])) != (facts.train, facts.test):
+    train, test = _READERS[facts.reader](name, facts)
+    counts = [len(part) for part in (*train, *test)]
+    if counts != [facts.train, facts.train, facts.test, facts.test]:
         raise UserError(
-            f"{name}: found {len(train[1])} + {len(test[1])} images, expected {facts.train} +"
-            f" {facts.test}; the copy under {paths.data_dir()} is incomplete, get it again"
+            f"{name}: found {counts[0]} + {counts[2]} images and {counts[1]} + {counts[3]} labels,"
+            f" expected {facts.train} + {facts.test}; the copy under {paths.data_dir()} is incomplete,"
+            " get it again"
         )
+    train, test = canonical_order(*train), canonical_order(*test)
     found = content_hash(train, test)
     if facts.content and found != facts.content:
         raise UserError(
@@ -133,7 +136,7 @@ def _torchvision(name: str, facts: Dataset) -> tuple[Arrays, Arrays]:
     dataset = getattr(torchvision.datasets, facts.reader.removeprefix("torchvision."))
     try:
         parts = [dataset(paths.data_dir(), train=train) for train in (True, False)]
-    except (OSError, RuntimeError, ValueError, AssertionError) as error:
+    except Exception as error:  # each damage has its own exception there
         raise UserError(
             f"{name}: the files under {paths.data_dir()} ({facts.where}) are damaged or incomplete"
             f" ({error}); delete them and run `hypersphere data get {name}`"
@@ -146,18 +149,28 @@ def _class_folders(folder: Path, facts: Dataset) -> Arrays:
     """`folder/<class>/*.png`; the class names must be the dataset's own, labels in its order."""
     try:
         found = torchvision.datasets.ImageFolder(folder)
-        if set(found.classes) != set(facts.classes):
-            wrong = sorted(set(found.classes) ^ set(facts.classes))
-            raise UserError(f"{folder}: class folders differ from the dataset's classes: {wrong}")
-        label = {i: facts.classes.index(c) for i, c in enumerate(found.classes)}
-        mode = "L" if facts.channels == 1 else "RGB"
-        images = np.empty((len(found), facts.size, facts.size, facts.channels), np.uint8)
-        for i, (path, _) in enumerate(found.samples):
-            with PIL.Image.open(path) as image:
-                images[i] = np.asarray(image.convert(mode)).reshape(images.shape[1:])
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise UserError(f"{folder}: cannot be read as class folders ({error})") from error
+    if set(found.classes) != set(facts.classes):
+        wrong = sorted(set(found.classes) ^ set(facts.classes))
+        raise UserError(f"{folder}: class folders differ from the dataset's classes: {wrong}")
+    label = [facts.classes.index(c) for c in found.classes]
+    images = np.empty((len(found), facts.size, facts.size, facts.channels), np.uint8)
+    for i, (path, _) in enumerate(found.samples):
+        images[i] = _pixels(Path(path), images.shape[1:])
     return images, np.array([label[y] for _, y in found.samples])
+
+
+def _pixels(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """One image file as uint8 (height, width, channels)."""
+    try:
+        with PIL.Image.open(path) as image:
+            return np.asarray(image.convert("L" if shape[2] == 1 else "RGB")).reshape(shape)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(
+            f"{path}: cannot be read as an image of {shape[1]} x {shape[0]} pixels ({error});"
+            " copy the dataset again"
+        ) from error
 
 
 def _folder(name: str) -> Path | None:

@@ -20,7 +20,7 @@ from hypersphere.reporting.verdicts import as_number, judge
 # Okabe and Ito's colours, told apart with any kind of colour vision; markers repeat the message.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-PANEL = (3.6, 3.0)  # inches: a column of a paper
+PANEL = (3.6, 3.2)  # inches: a column of a paper
 STYLE = {
     "font.size": 8,
     "axes.spines.top": False,
@@ -44,17 +44,23 @@ def write(item: Item, folder: Path) -> tuple[Path, Path] | None:
         panels.setdefault(", ".join(cell.keys[c] for c in item.columns[:-1]), []).append(cell)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
-            1, len(panels), figsize=(PANEL[0] * len(panels), PANEL[1]), sharey=True, squeeze=False
+            1,
+            len(panels),
+            figsize=(PANEL[0] * len(panels), PANEL[1]),
+            sharey=True,
+            squeeze=False,
+            layout="constrained",
         )
         for axis, (name, cells) in zip(axes[0], panels.items(), strict=True):
             _panel(axis, item, cells)
             axis.set_title(name, fontsize=8)
         axes[0][0].set_ylabel(item.metric_label)
         figure.suptitle(item.title + _warning(item), fontsize=8.5)
+        columns = min(3 * len(panels), 6)
         figure.legend(
-            handles=_legend(item), loc="outside lower center", ncols=6, frameon=False, fontsize=7
-        )
-        figure.tight_layout(rect=(0, 0.06, 1, 1))
+            handles=_legend(item), loc="outside lower center", ncols=columns, frameon=False,
+            fontsize=7,
+        )  # fmt: skip
         paths = (folder / f"{item.stem}.png", folder / f"{item.stem}.pdf")
         for path, metadata in zip(paths, ({"Software": None}, {"CreationDate": None}), strict=True):
             kind = path.suffix[1:]
@@ -124,6 +130,6 @@ def _legend(item: Item) -> list[Line2D]:
 
 def _warning(item: Item) -> str:
     if quick_banner(item):
-        return "\nquick preset: substitute data, not comparable with the paper"
+        return "\nquick preset: substitute data,\nnot comparable with the paper"
     protocols = sorted({cell.protocol for cell in item.cells} - {"exact"})
     return f"\n{', '.join(protocols)} protocol: not comparable" if protocols else ""

@@ -22,7 +22,10 @@ def encode(record: Record) -> str:
 def decode(text: str) -> Record:
     """What `encode` wrote. Raises ValueError for anything that is not a record of ours."""
     record = json.loads(text)
-    if not isinstance(record, dict) or not {"schema", "run_id", "kind"} <= record.keys():
+    keys = {"schema": int, "run_id": str, "kind": str}
+    if not isinstance(record, dict) or any(
+        not isinstance(record.get(key), kind) for key, kind in keys.items()
+    ):
         raise ValueError("not a record (needs schema, run_id and kind)")
     if record["schema"] > SCHEMA:
         raise ValueError(f"written by a newer hypersphere (schema {record['schema']} > {SCHEMA})")
@@ -36,7 +39,7 @@ def read_lines(path: Path) -> tuple[dict[str, Record], list[str]]:
     """
     records: dict[str, Record] = {}
     complaints: list[str] = []
-    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], 1):
+    for number, line in enumerate(_lines(path), 1):
         if not line.strip():
             continue
         try:
@@ -54,15 +57,22 @@ def write_lines(path: Path, records: Iterable[Record]) -> None:
     rejected = _unreadable(path)
     if rejected:
         beside = path.with_suffix(".rejected")
-        known = beside.read_text().splitlines() if beside.exists() else []
+        known = [line for line in _lines(beside) if line]
         write_text(beside, "".join(f"{x}\n" for x in dict.fromkeys([*known, *rejected])))
     lines = sorted((r["run_id"], encode(r)) for r in records)
     write_text(path, "".join(f"{line}\n" for _, line in lines))
 
 
+def _lines(path: Path) -> list[str]:
+    """Lines of a file that may hold anything: bytes that are no text spoil their line only."""
+    if not path.exists():
+        return []
+    return path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+
+
 def _unreadable(path: Path) -> list[str]:
     lines = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in _lines(path):
         try:
             if line.strip():
                 decode(line)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, Checkpoint
+from pytorch_lightning.callbacks import Checkpoint
 
 from hypersphere.files import write_atomically
 
@@ -19,27 +19,20 @@ RESUME = "resume.ckpt"
 Say = Callable[[str], None]
 
 
-class EpochLog(Callback):
-    """One line per epoch, in the run's log and to whoever listens."""
+class EpochLog(Checkpoint):
+    """One line per epoch, in the run's log and to whoever listens.
+
+    A Checkpoint to Lightning, because those are called after the module has closed its epoch.
+    """
 
     def __init__(self, path: Path, epochs: int, say: Say) -> None:
         self.path, self.epochs, self.say = path, epochs, say
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        # The module's own line for the previous epoch is complete only now.
-        self._tell(module)
-
-    def on_fit_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._tell(module)
-
-    def _tell(self, module: pl.LightningModule) -> None:
-        if not module.history:
-            return
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         entry = module.history[-1]
-        accuracy = (
-            f", test accuracy {entry['test_accuracy']:.4f}" if "test_accuracy" in entry else ""
-        )
-        line = f"epoch {entry['epoch']}/{self.epochs}: loss {entry['loss']:.4f}{accuracy}"
+        line = f"epoch {entry['epoch']}/{self.epochs}: loss {entry['loss']:.4f}"
+        if "test_accuracy" in entry:
+            line += f", test accuracy {entry['test_accuracy']:.4f}"
         line += f", {entry['seconds']:.1f} s"
         with open(self.path, "a") as file:
             file.write(line + "\n")
@@ -61,12 +54,15 @@ def usable(path: Path, say: Say) -> Path | None:
     if not path.exists():
         return None
     try:
-        torch.load(path, map_location="cpu", weights_only=True)
-        return path
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        if {"state_dict", "optimizer_states", "loops", "history"} <= found.keys():
+            return path
+        why = "no resume point of ours"
     except Exception as error:  # torch raises many kinds for a damaged file
-        say(f"{path}: damaged ({type(error).__name__}); this run starts again from its first epoch")
-        path.unlink()
-        return None
+        why = f"damaged, {type(error).__name__}"
+    say(f"{path}: {why}; this run starts again from its first epoch")
+    path.unlink()
+    return None
 
 
 class quiet:

@@ -68,6 +68,9 @@ class TrainingModule(pl.LightningModule):
         self._batches += 1
         return loss
 
+    def on_train_start(self) -> None:
+        self._stop_if_diverged()
+
     def on_train_epoch_start(self) -> None:
         # Dropout and the like draw from the global state; seeding it by epoch keeps a resumed
         # training equal to an uninterrupted one.
@@ -98,8 +101,12 @@ class TrainingModule(pl.LightningModule):
             entry["test_accuracy"] = self._test_accuracy
         entry["seconds"] = round(time.perf_counter() - self._started, 3)
         self.history.append(entry)
-        if not math.isfinite(loss):
-            self.trainer.should_stop = True  # divergence is a result: record it and go on
+        self._stop_if_diverged()
+
+    def _stop_if_diverged(self) -> None:
+        """Divergence is a result: nothing is gained by going on (nor after a resume)."""
+        if self.history and not math.isfinite(self.history[-1]["loss"]):
+            self.trainer.should_stop = True
 
     def configure_optimizers(self) -> Any:
         components = self.training_config.components

@@ -69,21 +69,39 @@ def load_network(training: Training, folder: Path) -> Network:
 
 def check_same(record: Record, fresh: Record) -> None:
     """A retrained run must give its record's numbers: bit for bit on the same versions, processor
-    and number of threads, else accuracies and relative loss within TOLERANCE."""
+    and number of threads, else accuracies and relative loss within TOLERANCE.
+
+    Raises UserError naming the first number that differs.
+    """
     exact = all(record[key] == fresh[key] for key in ("versions", "hardware"))
-    for before, after in zip(record["epochs"], fresh["epochs"], strict=True):
-        for key in ("loss", "test_accuracy"):
-            if key not in before:
-                continue
-            old, new = before[key], after[key]
-            bound = 0.0 if exact else TOLERANCE * (max(abs(old), 1e-3) if key == "loss" else 1.0)
-            if not (old == new or abs(old - new) <= bound or math.isnan(old) and math.isnan(new)):
-                raise UserError(
-                    f"run {record['run_id']}: trained again because its files were gone, epoch"
-                    f" {before['epoch']} gives {key} {new:.6g}, its record says {old:.6g}"
-                    f" ({'same' if exact else 'other'} versions and processor); the record is kept:"
-                    " find out what changed, and raise the component's revision if it was the code"
-                )
+    for name, old in (before := _numbers(record)).items():
+        new = (after := _numbers(fresh)).get(name, math.nan)
+        relative = max(abs(old), 1e-3) if name.endswith("loss") else 1.0
+        close = abs(old - new) <= (0.0 if exact else TOLERANCE * relative)
+        if not (close or old == new or (name in after and math.isnan(old) and math.isnan(new))):
+            raise UserError(_contradiction(record, name, old, new, exact))
+    if len(before) != len(after):
+        raise UserError(_contradiction(record, "epochs", len(before), len(after), exact))
+
+
+def _numbers(record: Record) -> dict[str, float]:
+    """Every number that a retrained run can be held against, by a name for people."""
+    keys = ("loss", "test_accuracy")
+    curve = {
+        f"epoch {entry['epoch']} gives {key}": entry[key]
+        for entry in record["epochs"]
+        for key in keys
+        if key in entry
+    }
+    return curve | {f"the end gives {key}": value for key, value in record["metrics"].items()}
+
+
+def _contradiction(record: Record, name: str, old: float, new: float, exact: bool) -> str:
+    return (
+        f"run {record['run_id']}: trained again because its files were gone, {name} {new:.6g}, its"
+        f" record says {old:.6g} ({'same' if exact else 'other'} versions and processor); the"
+        " record is kept: find out what changed, and raise the component's revision if it was the code"
+    )
 
 
 def _train(training: Training, store: Store, folder: Path, say: Say) -> Record:
@@ -99,7 +117,7 @@ def _train(training: Training, store: Store, folder: Path, say: Say) -> Record:
             precision="bf16-mixed" if training.settings.precision == "bf16" else "32-true",
             reload_dataloaders_every_n_epochs=1,  # the order of batches is seeded by epoch
             limit_val_batches=1.0 if module.network.head.classifies else 0,
-            callbacks=[EpochLog(folder / "log.txt", schedule.epochs, say), ResumePoint(folder)],
+            callbacks=[ResumePoint(folder), EpochLog(folder / "log.txt", schedule.epochs, say)],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
