@@ -49,8 +49,8 @@ def load(name: str) -> Images:
     if counts != [facts.train, facts.train, facts.test, facts.test]:
         raise UserError(
             f"{name}: found {counts[0]} + {counts[2]} images and {counts[1]} + {counts[3]} labels,"
-            f" expected {facts.train} + {facts.test}; the copy under {paths.data_dir()} is incomplete,"
-            " get it again"
+            f" expected {facts.train} + {facts.test}; the copy under {paths.data_dir()} is"
+            " incomplete, get it again"
         )
     train, test = canonical_order(*train), canonical_order(*test)
     found = content_hash(train, test)

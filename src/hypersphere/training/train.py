@@ -97,10 +97,11 @@ def _numbers(record: Record) -> dict[str, float]:
 
 
 def _contradiction(record: Record, name: str, old: float, new: float, exact: bool) -> str:
+    where = "the same" if exact else "other"
     return (
         f"run {record['run_id']}: trained again because its files were gone, {name} {new:.6g}, its"
-        f" record says {old:.6g} ({'same' if exact else 'other'} versions and processor); the"
-        " record is kept: find out what changed, and raise the component's revision if it was the code"
+        f" record says {old:.6g} (on {where} versions and processor); the record is kept: find out"
+        " what changed, and raise the component's revision if it was the code"
     )
 
 
