@@ -185,6 +185,23 @@ def say(text, *overrides, marks=()):
             "head.name",
             "head.name=null"
         ),
+        say(
+            "seed",
+            "seed=???",
+            marks=pytest.mark.xfail(
+                strict=True, reason="compose.py:_resolve passes on OmegaConf's several lines"
+            ),
+        ),
+        say(
+            "optimizer",
+            "optimizer=sgd",
+            "optimizer.nesterov=true",
+            "optimizer.momentum=0.0",
+            marks=pytest.mark.xfail(
+                strict=True,
+                reason="optimizers.py:sgd: torch's ValueError (Nesterov needs momentum) in training",
+            ),
+        ),
         # unknown dataset, impossible split, network that does not fit
         say("data.name=cifar: no such dataset; did you mean 'cifar10'? (known: ", "data.name=cifar"),
         say(
@@ -366,6 +383,12 @@ def test_compose_values_names_a_misspelt_key():
         UserError, match=r"^split\.num_unsen: no such key; did you mean 'split\.num_unseen'\?$"
     ):
         compose_values(["paper=nsl"], {"split.num_unsen": 3})
+
+
+def test_composing_and_checking_leave_the_global_random_state_alone():
+    state = torch.get_rng_state()
+    training("paper=nsl", "backbone.dim=77")  # not checked before in this process
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 # Records are kept under these ids (checked against real records of commit 249b809): an id may

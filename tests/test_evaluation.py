@@ -190,6 +190,17 @@ def test_a_class_without_training_images():
         judge(HEADS["nsl"](), lacking, shots=[])
 
 
+@pytest.mark.xfail(
+    strict=True,
+    raises=IndexError,
+    reason="novel.py: split=all_classes has no unseen class: torch.tensor(()) is float32",
+)
+def test_a_split_without_unseen_classes_is_refused():
+    head = NormalizedSoftmax(DIM, 6, scale=16.0)
+    with pytest.raises(ValueError, match="unseen"):
+        judge(head, random_embeddings(), Split(tuple(range(6)), ()))
+
+
 def test_embeddings_survive_their_file(tmp_path):
     e = random_embeddings()
     e.save(tmp_path / "e.safetensors")

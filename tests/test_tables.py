@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hypersphere.reporting.board import board_markdown, replace_block
+from hypersphere.reporting.board import board_markdown, claims_markdown, replace_block, short_list
 from hypersphere.reporting.cells import Cell, Item
 from hypersphere.reporting.layout import places
 from hypersphere.reporting.page import page_html, write_page
@@ -174,10 +174,31 @@ def test_board_counts_and_names_what_is_not_built():
         "| paper | item | quick | paper |",
         "| --- | --- | --- | --- |",
         f"| A paper | table1 | not built yet | {counts} |",
-        "|  | table1--selected | 1 not comparable | not built yet |",
         "|  | table2 | not built yet | not built yet |",
         "| Another | figure1 | not built yet | not built yet |",
     ]
+
+
+def test_short_list():
+    names = ["table5", "table6", "table8", *(f"figure{i}" for i in range(1, 12)), "text"]
+    assert short_list(names) == "table5-6, table8, figure1-11, text"
+
+
+def test_claims_on_the_board():
+    row = {"paper": "p", "item": "table1", "claim": "A > B", "evidence": "2 supported"}
+    rows = {
+        "small": [
+            row | {"verdict": "not tested", "n": "3"},
+            row | {"claim": "C", "verdict": "not tested", "n": ""},
+        ],
+        "paper": [row | {"verdict": "holds", "n": "3"}],
+    }
+    board = claims_markdown(rows).splitlines()
+    assert [line.split(" | ")[3:5] for line in board[2:4]] == [
+        ["small", "not tested"],
+        ["paper", "holds"],
+    ]
+    assert board[4:] == ["", "1 of 2 claims decided."]
 
 
 def test_replace_block():

@@ -47,7 +47,10 @@ def item_names(key: str) -> list[str]:
     if key in paper_keys():
         return paper(key).about.items
     tables = {f.stem for f in (paths.published_dir() / key).glob("table*.csv")}
-    claims = {row["item"] for row in published_rows(key, "figure_claims")}
+    # The claims call figure 8 of embedded-spaces, its overview page, by that name.
+    claims = {
+        r["item"].replace("overview", "figure8") for r in published_rows(key, "figure_claims")
+    }
     figures = {name for name in claims if re.fullmatch(r"figure\d+", name)}
     text = ["text"] if (paths.published_dir() / key / "text.csv").exists() else []
     return [*sorted(tables, key=_number), *sorted(figures, key=_number), *text]

@@ -96,6 +96,7 @@ def _item(planned: PlannedItem, store: Store, variant: str) -> Item:
         variant=variant,
         notes=tuple(notes),
         metric_label=spec.metric_label,
+        data=tuple(sorted(planned.datasets)),
     )
 
 

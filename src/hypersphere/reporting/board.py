@@ -21,7 +21,8 @@ def board_markdown(
     item_names: Mapping[str, Sequence[str]],
     built: Mapping[str, Mapping[str, Sequence[Item]]],
 ) -> str:
-    """One Markdown table: a row per paper, item and variant, a column of counts per preset.
+    """One Markdown table: a row per paper and built item, a column of counts per preset, and one
+    row for what a paper still lacks. Primary tables only; variants stand on the page.
 
     `papers` are (key, title); `item_names[key]` lists every item of that paper in order, built
     or not; `built[preset][key]` holds the items that have a spec.
@@ -32,46 +33,61 @@ def board_markdown(
         "|" + " --- |" * (2 + len(presets)),
     ]
     for key, title in papers:
-        shown = title
-        for name in item_names[key]:
-            for stem in _stems(name, key, built):
-                cells = [_counts(stem, built[preset].get(key, ())) for preset in presets]
-                # the title once per paper keeps the board readable
-                lines.append(f"| {shown} | {stem} | " + " | ".join(cells) + " |")
-                shown = ""
+        found = {
+            preset: {item.name: item for item in built[preset].get(key, ()) if not item.variant}
+            for preset in presets
+        }
+        names = [n for n in item_names[key] if any(n in items for items in found.values())]
+        rows = [[name, *(_counts(found[preset].get(name)) for preset in presets)] for name in names]
+        if lacking := [name for name in item_names[key] if name not in names]:
+            rows.append([short_list(lacking), *([NOT_BUILT] * len(presets))])
+        for i, row in enumerate(rows):
+            # the title once per paper keeps the board readable
+            lines.append(f"| {'' if i else title} | {' | '.join(row)} |")
     return "\n".join(lines)
 
 
-def _stems(name: str, key: str, built: Mapping[str, Mapping[str, Sequence[Item]]]) -> list[str]:
-    """The primary table first, then the variants that exist in some preset."""
-    items = [item for preset in built.values() for item in preset.get(key, ())]
-    return [name, *sorted({item.stem for item in items if item.name == name} - {name})]
-
-
-def _counts(stem: str, items: Sequence[Item]) -> str:
-    return next((counts_text(item) for item in items if item.stem == stem), NOT_BUILT)
+def _counts(item: Item | None) -> str:
+    return NOT_BUILT if item is None else counts_text(item)
 
 
 def claims_markdown(rows: Mapping[str, Sequence[Mapping[str, str]]]) -> str:
-    """One Markdown table of the decided claims (`rows`: preset -> rows of claims.csv), and how
-    many are not."""
+    """One Markdown table of the claims that have comparisons with numbers behind them (`rows`:
+    preset -> rows of claims.csv), and how many claims are decided."""
     lines = ["| paper | item | claim | preset | verdict | evidence |", "|" + " --- |" * 6]
-    decided = [
+    lines += [
         f"| {row['paper']} | {row['item']} | {row['claim']} | {preset} | {row['verdict']} |"
         f" {row['evidence']} |"
         for preset, found in rows.items()
         for row in found
-        if row["verdict"] != "not tested"
+        if row["n"]
     ]
-    total = {(row["paper"], row["item"], row["claim"]) for found in rows.values() for row in found}
-    known = {
-        (row["paper"], row["item"], row["claim"])
-        for found in rows.values()
-        for row in found
-        if row["verdict"] != "not tested"
+    claims = {_identity(row) for found in rows.values() for row in found}
+    decided = {
+        _identity(row) for found in rows.values() for row in found if row["verdict"] != "not tested"
     }
-    return "\n".join(
-        [*(lines + decided if decided else []), "", f"{len(known)} of {len(total)} claims decided."]
+    return "\n".join([*lines, "", f"{len(decided)} of {len(claims)} claims decided."])
+
+
+def _identity(row: Mapping[str, str]) -> tuple[str, str, str]:
+    return row["paper"], row["item"], row["claim"]
+
+
+def short_list(names: Sequence[str]) -> str:
+    """`table5-6, figure1-11, text`: runs of numbered names as ranges."""
+    found: list[tuple[str, list[int]]] = []
+    for name in names:
+        stem = name.rstrip("0123456789")
+        number = int(name[len(stem) :] or 0)
+        if found and stem != name and found[-1][0] == stem and found[-1][1][-1] == number - 1:
+            found[-1][1].append(number)
+        else:
+            found.append((stem, [number] if stem != name else []))
+    return ", ".join(
+        f"{stem}{numbers[0]}-{numbers[-1]}"
+        if len(numbers) > 1
+        else f"{stem}{''.join(map(str, numbers))}"
+        for stem, numbers in found
     )
 
 

@@ -47,7 +47,8 @@ class Item:
     """One table ready to be judged and written. `margin` is in the printed unit.
 
     `rows` and `columns` are the key columns that label the rows and columns of the readable
-    layout; other keys that vary give one grid each. Raises ValueError when cells disagree in
+    layout; other keys that vary give one grid each. `data` names the datasets that our numbers
+    come from. Raises ValueError when cells disagree in
     their key columns, stand twice, or the layout or unit is unknown.
     """
 
@@ -63,6 +64,7 @@ class Item:
     variant: str = ""
     notes: tuple[str, ...] = ()
     metric_label: str = "accuracy"
+    data: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         where = f"{self.paper}/{self.stem}"

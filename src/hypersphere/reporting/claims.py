@@ -43,6 +43,8 @@ def judge_claims(
 ) -> list[dict[str, str]]:
     """One row (`COLUMNS`) for every published claim; `items` are the paper's, by item name.
 
+    `scope` says what the claims rest on; `{data}` in it becomes the datasets of the cells at hand.
+
     Raises ValueError when a spec names a claim that is not published, or a table, key or value
     that does not exist.
     """
@@ -60,13 +62,21 @@ def judge_claims(
         if parts:
             where = f"{paper} {identity[0]}: {identity[1]!r}"
             found = [each for part in parts for each in _comparisons(part, items, where)]
-            row |= _decide(found, preset) | {"scope": scope}
+            data = sorted({name for part in parts for name in _data(part, items)})
+            row |= _decide(found, preset)
+            row["scope"] = scope.format(data=" and ".join(data) or "no data yet")
         elif published.get("check", "") in SCHEMATIC:
             row["evidence"] = "a drawing, nothing to measure"
         else:
             row["evidence"] = "its items are not built yet"
         rows.append(row)
     return rows
+
+
+def _data(part: Mapping[str, Any], items: Mapping[str, Item]) -> list[str]:
+    """Datasets behind the complete cells of a part's tables."""
+    tables = [items[name] for name in part["tables"]]
+    return [d for t in tables if any(cell.complete for cell in t.cells) for d in t.data]
 
 
 def _decide(found: Sequence[Comparison], preset: str) -> dict[str, str]:
