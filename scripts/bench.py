@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from hypersphere import provenance
 from hypersphere.config import compose, split_config
-from hypersphere.data.module import EpochBatches
+from hypersphere.training.images import EpochBatches
 from hypersphere.training.module import TrainingModule
 
 BATCH = 32

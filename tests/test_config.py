@@ -19,8 +19,8 @@ from hypersphere import paths
 from hypersphere.config import Component, compose, compose_values, digest, split_config
 from hypersphere.config.components import check
 from hypersphere.data.load import load
-from hypersphere.data.module import EpochBatches
 from hypersphere.errors import UserError
+from hypersphere.training.images import EpochBatches
 from hypersphere.training.module import TrainingModule
 
 HEADS = sorted(file.stem for file in (paths.conf_dir() / "head").glob("*.yaml"))

@@ -14,10 +14,10 @@ import torch
 from hypersphere.data.batches import Pairs, Shuffled
 from hypersphere.data.facts import DATASETS
 from hypersphere.data.load import available, canonical_order, content_hash, load
-from hypersphere.data.module import Chunks, EpochBatches, SmallImages
 from hypersphere.data.transforms import ToInput, crop_and_flip
 from hypersphere.errors import UserError
 from hypersphere.seeds import generator
+from hypersphere.training.images import Chunks, EpochBatches, SmallImages
 
 CLASSES, SIZE = ("apple", "bear", "cat"), 5
 

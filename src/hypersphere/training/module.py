@@ -11,9 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from hypersphere.config.training import Training
+from hypersphere.data.load import load
 from hypersphere.data.transforms import ToInput
+from hypersphere.evaluation.embeddings import Embeddings
 from hypersphere.heads import Head
 from hypersphere.seeds import derive
+from hypersphere.training.images import CHUNK
 
 
 class Network(nn.Module):
@@ -119,3 +122,19 @@ class TrainingModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = list(checkpoint["history"])
+
+
+@torch.inference_mode()
+def embed(network: Network, dataset: str, precision: str) -> Embeddings:
+    """Embed all training and test images, in evaluation mode and the training's precision."""
+    network.eval()
+    data = load(dataset)
+    device = next(network.parameters()).device
+
+    def run(images: Tensor) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            return torch.cat([network(part.to(device)).cpu() for part in images.split(CHUNK)])
+
+    return Embeddings(
+        run(data.train_images), data.train_labels, run(data.test_images), data.test_labels
+    )

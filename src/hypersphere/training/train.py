@@ -14,14 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from hypersphere import provenance
 from hypersphere.config import Training, check_training
-from hypersphere.data.module import SmallImages
 from hypersphere.errors import UserError
-from hypersphere.evaluation.embeddings import embed
 from hypersphere.files import write_atomically, write_text
 from hypersphere.store import Store
 from hypersphere.store.records import Record
 from hypersphere.training.callbacks import RESUME, EpochLog, ResumePoint, Say, quiet, usable
-from hypersphere.training.module import Network, TrainingModule
+from hypersphere.training.images import SmallImages
+from hypersphere.training.module import Network, TrainingModule, embed
 
 MODEL, EMBEDDINGS = "model.safetensors", "embeddings.safetensors"
 TOLERANCE = 0.02  # of a retrained run's accuracies and relative loss, on another machine or version
