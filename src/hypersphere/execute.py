@@ -32,6 +32,7 @@ class Outcome:
 
 def run_node(node: Node, store: Store, say: Say = print) -> Record:
     """The record of `node`, worked out now unless it is done. Parents must be done already."""
+    provenance.git()  # remembered now: the code that runs is the code that was just imported
     if isinstance(node, Training):
         from hypersphere.training.train import train
 

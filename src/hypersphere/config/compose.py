@@ -54,7 +54,14 @@ def split_config(config: Mapping[str, Any]) -> tuple[Training, dict[str, Compone
         name: check(node, f"evaluations.{name}")
         for name, node in (config.get("evaluations") or {}).items()
     }
-    return check_training(raw), evaluations
+    training = check_training(raw)
+    for name, component in evaluations.items():
+        if getattr(component.target, "needs_unseen", False) and not training.split().unseen:
+            raise UserError(
+                f"evaluations.{name}: judges unseen classes,"
+                f" split={training.components['split'].name} has none; choose evaluations=none"
+            )
+    return training, evaluations
 
 
 @lru_cache(maxsize=512)
@@ -87,7 +94,10 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     try:
         resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key or 'configuration'}: {error.msg}") from None
+        # An interpolation fails where it is used; the key it asked for stands in the message.
+        asked = re.search(r"Missing mandatory value: (\S+)", str(error))
+        key = asked.group(1) if asked else error.full_key or "configuration"
+        raise UserError(f"{key}: {str(error).strip().splitlines()[0]}") from None
     assert isinstance(resolved, dict)
     return resolved
 

@@ -38,10 +38,14 @@ def novel_classes(
     * scenario `disjoint` (eq. 6): test images of the unseen classes against the unseen classes;
       `joint` (eq. 5): all test images against all classes, group `seen`, `unseen` or `all`.
 
-    Accuracies are fractions of test images. The artifact `joint_confusion` holds, for each kind of
-    weights inferred from all images, how many test images of class i (rows, by class id) were
-    taken for class j. Raises ValueError when a class has too few images.
+    Accuracies are fractions of test images. `trained/cosine_to_mean` is the mean cosine between
+    the trained vector of a seen class and the mean of its unit training embeddings. The artifact
+    `joint_confusion` holds, for each kind of weights inferred from all images, how many test
+    images of class i (rows, by class id) were taken for class j. Raises ValueError when the split
+    has no unseen class or a class too few images.
     """
+    if not split.unseen:
+        raise ValueError("there are no unseen classes: choose split=seen_unseen")
     train, labels = embeddings.train, embeddings.train_labels
     seen, unseen = torch.tensor(split.seen), torch.tensor(split.unseen)
     test = _Test(embeddings, seen, unseen)
@@ -65,7 +69,12 @@ def novel_classes(
                     found.setdefault(f"{name}/{weights}/{group}", []).append(value)
     # All images of a class are no draw: one number.
     numbers = {key: v[0] if key.startswith("all/") else v for key, v in found.items()}
+    numbers["trained/cosine_to_mean"] = _alignment(head, train, labels, seen)
     return {**numbers, "joint_confusion": confusion}
+
+
+novel_classes.revision = 2  # type: ignore[attr-defined]  # 2: inferred seen classes, confusion
+novel_classes.needs_unseen = True  # type: ignore[attr-defined]
 
 
 def support(labels: Tensor, classes: tuple[int, ...], shots: int, seed: int, draw: int) -> Tensor:
@@ -82,6 +91,12 @@ def support(labels: Tensor, classes: tuple[int, ...], shots: int, seed: int, dra
         order = generator("shots", seed, draw, c).permutation(len(members))[:shots]
         chosen.append(members[torch.from_numpy(order)])
     return torch.cat(chosen)
+
+
+def _alignment(head: Head, train: Tensor, labels: Tensor, seen: Tensor) -> float:
+    vectors = head.trained(train, labels, seen, True)
+    means = head.infer(train, labels, seen, True)
+    return torch.nn.functional.cosine_similarity(vectors, means).double().mean().item()
 
 
 class _Test:

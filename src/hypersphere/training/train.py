@@ -126,8 +126,6 @@ def _train(training: Training, store: Store, folder: Path, say: Say) -> Record:
         )
         resume = usable(folder / RESUME, say)
         trainer.fit(module, SmallImages(training), ckpt_path=resume)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     device = str(trainer.strategy.root_device)
     network = module.network.to(device)
     embedding_started = time.time()
