@@ -98,13 +98,15 @@ def test_quick_numbers_are_visibly_not_comparable(tmp_path):
 
 @pytest.mark.parametrize("preset", ["small", "paper"])
 def test_committed_results_render_again_byte_for_byte(preset, monkeypatch):
-    """A clone makes the committed tables, claims and page from the committed records alone."""
+    """A clone makes the committed tables, pictures, claims and page from the committed records and
+    artifacts alone."""
     committed = CHECKOUT / preset
     if not (committed / "records.jsonl").exists():
         pytest.skip(f"results/{preset} is not committed")
     store = Store()
     (store.results / preset).mkdir(parents=True)
     shutil.copy(committed / "records.jsonl", store.results / preset)
+    shutil.copytree(committed / "artifacts", store.results / preset / "artifacts")
     monkeypatch.setenv("HYPERSPHERE_DATA", "/nonexistent")
     store, plan = Store(), make_plan(preset, ["nsl"])
     collect(plan, store, preset)
