@@ -1,5 +1,6 @@
 """Slow proofs on the whole command: a newcomer's run, killed runs, rivals, the wheel."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -76,27 +77,36 @@ def test_an_evaluation_whose_files_are_gone_retrains_and_checks(undisturbed, tmp
     again = run(*TABLE2, **places)
     assert again.returncode == 0, again.stderr
     assert [f.name for f in (tmp_path / "runs").glob("*/model.safetensors")]  # trained again
-    assert read_lines(path)[0][lost["run_id"]]["metrics"] == lost["metrics"]
+    found = read_lines(path)[0][lost["run_id"]]["metrics"]
+    # a cosine may differ in the last bits, depending on how its memory happens to be aligned
+    assert found.pop("trained/cosine_to_mean") == pytest.approx(
+        lost["metrics"].pop("trained/cosine_to_mean"), abs=1e-6
+    )
+    assert found == lost["metrics"]
     assert tables(results) == tables(Path(undisturbed["HYPERSPHERE_RESULTS"]))
 
 
 def test_killed_at_random_moments_ends_with_the_same_tables(undisturbed, tmp_path):
     places = {n: str(tmp_path / n.lower()) for n in undisturbed}
-    chance = random.Random(0)
+    runs, chance = Path(places["HYPERSPHERE_RUNS"]), random.Random(0)
     finished: set[str] = set()
     for _ in range(6):
         process = subprocess.Popen(
             [*HYPERSPHERE, *TABLE2], env={**os.environ, **places}, start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        time.sleep(chance.uniform(8, 16))
-        os.killpg(process.pid, signal.SIGKILL)
+        # some runs further on (a busy machine is slow, so not by the clock), then any moment
+        goal = len(finished) + chance.randint(1, 5)
+        while process.poll() is None and len(list(runs.glob("*/record.json"))) < goal:
+            time.sleep(0.05)
+        time.sleep(chance.uniform(0, 1))
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        store = Store(Path(places["HYPERSPHERE_RUNS"]), Path(places["HYPERSPHERE_RESULTS"]))
+        store = Store(runs, Path(places["HYPERSPHERE_RESULTS"]))
         assert store.complaints == []
-        assert finished <= store.records.keys(), "a finished record was lost"
+        assert finished < store.records.keys(), "a finished record was lost"
         finished = set(store.records)
-    assert finished, "nothing was finished before the kills"
     last = run(*TABLE2, **places)
     assert last.returncode == 0, last.stderr
     assert tables(Path(places["HYPERSPHERE_RESULTS"])) == tables(

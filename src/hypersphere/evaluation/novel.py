@@ -94,9 +94,9 @@ def support(labels: Tensor, classes: tuple[int, ...], shots: int, seed: int, dra
 
 
 def _alignment(head: Head, train: Tensor, labels: Tensor, seen: Tensor) -> float:
-    vectors = head.trained(train, labels, seen, True)
-    means = head.infer(train, labels, seen, True)
-    return torch.nn.functional.cosine_similarity(vectors, means).double().mean().item()
+    vectors = head.trained(train, labels, seen, True).double()
+    means = head.infer(train, labels, seen, True).double()
+    return torch.nn.functional.cosine_similarity(vectors, means).mean().item()
 
 
 class _Test:

@@ -60,9 +60,10 @@ def class_means(embeddings: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
 
     Raises ValueError naming the classes that have no example.
     """
-    member = (labels[None] == classes[:, None]).to(embeddings.dtype)
+    # In float64: a sum of thousands of float32 would depend on how the memory is aligned.
+    member = (labels[None] == classes[:, None]).double()
     count = member.sum(1, keepdim=True)
     if not bool((count > 0).all()):
         missing = classes[count[:, 0] == 0].tolist()
         raise ValueError(f"no example of class {missing}: a class vector needs at least one")
-    return torch.matmul(member, embeddings) / count
+    return (torch.matmul(member, embeddings.double()) / count).to(embeddings.dtype)
