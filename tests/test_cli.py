@@ -97,3 +97,13 @@ def made_up_record(node):
         "seconds": 1.0,
         "metrics": {"loss": 0.5},
     }
+
+
+def test_a_download_that_fails_is_one_line(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("HYPERSPHERE_DATA", str(tmp_path / "nothing"))
+    # a host that does not answer, as on a machine without network
+    monkeypatch.setattr("torchvision.datasets.MNIST.mirrors", ["http://127.0.0.1:9/"])
+    status, _, err = hypersphere(capsys, "data", "get", "mnist")
+    last = err.strip().splitlines()[-1]
+    assert status == 2 and last.startswith("hypersphere: mnist: could not be downloaded (")
+    assert "by hand" in last and "HYPERSPHERE_DATA" in last

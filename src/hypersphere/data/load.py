@@ -87,8 +87,8 @@ def download(name: str) -> None:
             dataset(paths.data_dir(), train=train, download=True)
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"{name}: could not be downloaded ({error}); copy it to {paths.data_dir()}"
-            f" ({facts.where}) by hand, or set HYPERSPHERE_DATA to where it lies"
+            f"{name}: could not be downloaded ({' '.join(str(error).split())}); copy it to"
+            f" {paths.data_dir()} ({facts.where}) by hand, or set HYPERSPHERE_DATA to where it lies"
         ) from error
 
 
@@ -139,7 +139,7 @@ def _torchvision(name: str, facts: Dataset) -> tuple[Arrays, Arrays]:
     except Exception as error:  # each damage has its own exception there
         raise UserError(
             f"{name}: the files under {paths.data_dir()} ({facts.where}) are damaged or incomplete"
-            f" ({error}); delete them and run `hypersphere data get {name}`"
+            f" ({' '.join(str(error).split())}); delete them and run `hypersphere data get {name}`"
         ) from error
     arrays = [(np.asarray(p.data), np.asarray(p.targets)) for p in parts]
     return tuple((x[..., None] if x.ndim == 3 else x, y) for x, y in arrays)  # type: ignore[return-value]

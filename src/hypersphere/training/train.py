@@ -39,11 +39,18 @@ def train(
     An interrupted run continues after its last whole epoch. Raises UserError when the retrained
     numbers contradict the record or a parent run is missing.
     """
+    folder = store.folder(training.id)
+
+    def done() -> bool:
+        files = all((folder / name).exists() for name in (MODEL, EMBEDDINGS))
+        return store.get(training.id) is not None and (files or not need_files)
+
+    if done():
+        return store.records[training.id]
     with store.claim(training.id, say):
-        record, folder = store.get(training.id), store.folder(training.id)
-        complete = all((folder / name).exists() for name in (MODEL, EMBEDDINGS))
-        if record is not None and (complete or not need_files):
-            return record
+        record = store.get(training.id)
+        if done():  # by another process, while this one waited
+            return store.records[training.id]
         write_text(folder / "config.yaml", yaml.safe_dump(training.raw, sort_keys=False))
         fresh = _train(training, store, folder, say)
         if record is None:
