@@ -25,7 +25,7 @@ from hypersphere.config import (
 from hypersphere.config.components import check
 from hypersphere.data.facts import DATASETS
 from hypersphere.errors import UserError
-from hypersphere.papers.spec import Item, Paper, PresetSpec, Selection, Word, cell_keys, paper
+from hypersphere.papers.spec import ItemSpec, Paper, PresetSpec, Selection, Word, cell_keys, paper
 from hypersphere.store import Store
 from hypersphere.store.records import Record
 
@@ -49,7 +49,7 @@ class PlannedItem:
     """One item of a preset with all its cells (equal only to itself)."""
 
     paper: Paper
-    spec: Item
+    spec: ItemSpec
     preset: str
     cells: tuple[PlannedCell, ...]
 
@@ -109,14 +109,14 @@ def make_plan(preset: str, keys: Sequence[str], names: Sequence[str] = ()) -> Pl
     return plan
 
 
-def preset_of(declared: Paper, spec: Item, preset: str) -> PresetSpec:
+def preset_of(declared: Paper, spec: ItemSpec, preset: str) -> PresetSpec:
     """The paper's preset with what the item does otherwise."""
     shared = declared.about.presets[preset]
     own = spec.presets.get(preset)
     return shared if own is None else shared.model_copy(update=own.model_dump(exclude_none=True))
 
 
-def plan_item(declared: Paper, spec: Item, preset: str) -> PlannedItem:
+def plan_item(declared: Paper, spec: ItemSpec, preset: str) -> PlannedItem:
     """Expand one item: every row of its published CSV becomes a cell with one node per unit."""
     settings = preset_of(declared, spec, preset)
     cells = []
@@ -210,7 +210,9 @@ def _training(node: Node) -> Training | None:
     return node if isinstance(node, Training) else None
 
 
-def _node(key: str, preset: str, spec: Item, overrides: Selection, seed: int, source: str) -> Node:
+def _node(
+    key: str, preset: str, spec: ItemSpec, overrides: Selection, seed: int, source: str
+) -> Node:
     base = None
     if spec.parent is not None:
         base, _ = _compose(key, preset, {**overrides, **spec.parent}, seed)
@@ -243,7 +245,7 @@ def _composed(options: tuple[str, ...], values: str) -> tuple[Training, dict[str
     return split_config(compose_values(options, json.loads(values)))
 
 
-def _overrides(spec: Item, keys: Mapping[str, str], settings: PresetSpec) -> Selection:
+def _overrides(spec: ItemSpec, keys: Mapping[str, str], settings: PresetSpec) -> Selection:
     found: Selection = {}
     for column, chosen in spec.select.items():
         if column not in keys:
@@ -261,7 +263,7 @@ def _overrides(spec: Item, keys: Mapping[str, str], settings: PresetSpec) -> Sel
     return {name: settings.instead.get(name, value) for name, value in found.items()}
 
 
-def _metric(spec: Item, words: Mapping[str, str | Word], keys: Mapping[str, str]) -> str:
+def _metric(spec: ItemSpec, words: Mapping[str, str | Word], keys: Mapping[str, str]) -> str:
     chosen = {
         name: word if isinstance(word, str) else word.words[keys[word.by]]
         for name, word in words.items()

@@ -75,7 +75,7 @@ class Word(pydantic.BaseModel):
     words: dict[str, str]
 
 
-class Item(pydantic.BaseModel):
+class ItemSpec(pydantic.BaseModel):
     """One table.
 
     select: key column of the published CSV -> config key that takes the printed value, or
@@ -121,14 +121,14 @@ class Paper:
         self.about = About(
             **check_values(About, _read(folder / "about.yaml"), str(folder / "about.yaml"))
         )
-        self.items: dict[str, Item] = {}
+        self.items: dict[str, ItemSpec] = {}
         for file in sorted(folder.glob("*.yaml")):
             if file.stem not in NOT_ITEMS:
                 self.items |= _items(file)
         self.items = {name: self.items[name] for name in self.about.items if name in self.items}
         self.claims: list[dict[str, Any]] = _read(folder / "claims.yaml")
 
-    def item(self, name: str) -> Item:
+    def item(self, name: str) -> ItemSpec:
         """The item called `name`; raises UserError with the nearest name."""
         if name not in self.items:
             if name in self.about.items:
@@ -175,7 +175,7 @@ def cell_keys(row: dict[str, str]) -> dict[str, str]:
     return {column: text for column, text in row.items() if column not in NOT_KEYS}
 
 
-def _items(file: Path) -> dict[str, Item]:
+def _items(file: Path) -> dict[str, ItemSpec]:
     """One file holds one item or a family: `items` gives what differs between its members."""
     shared = dict(_read(file))
     members = shared.pop("items", None)
@@ -184,7 +184,9 @@ def _items(file: Path) -> dict[str, Item]:
             f"{file}: needs `items`: name -> what differs between the items of the file"
         )
     return {
-        name: Item(**check_values(Item, {**shared, **(own or {}), "name": name}, f"{file}: {name}"))
+        name: ItemSpec(
+            **check_values(ItemSpec, {**shared, **(own or {}), "name": name}, f"{file}: {name}")
+        )
         for name, own in members.items()
     }
 
