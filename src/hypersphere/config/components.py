@@ -6,7 +6,8 @@ The signature is the schema, so that no second list of parameters has to be kept
 * one without a default belongs to every recipe and must be stated in the YAML;
 * one with a default was added later or is neutral: while it has its default it stays out of the
   run's identity, so that adding it orphans no finished run;
-* positional parameters (`dim`, `num_classes`, ...) are supplied by the program.
+* positional parameters (`dim`, `num_classes`, ...) are supplied by the program;
+* an attribute `check_together` checks what depends on several values (ValueError).
 """
 
 from __future__ import annotations
@@ -68,7 +69,16 @@ def check(node: Any, where: str) -> Component:
     if not isinstance(node["name"], str) or not node["name"]:
         raise UserError(f"{where}.name={node['name']!r}: a component's stable name is a text")
     given = {key: value for key, value in node.items() if key not in RESERVED}
-    return Component(node["name"], target, check_values(_model(target), given, where))
+    params = check_values(_model(target), given, where)
+    try:
+        getattr(target, "check_together", _nothing)(**params)
+    except ValueError as error:
+        raise UserError(f"{where} ({node['name']}): {error}") from None
+    return Component(node["name"], target, params)
+
+
+def _nothing(**_: Any) -> None:
+    pass
 
 
 def check_values(

@@ -167,12 +167,6 @@ def check_training(raw: Mapping[str, Any]) -> Training:
         )
     training = Training(data, settings, components, dict(raw))
     training.split()
-    try:  # what depends on several values only the optimiser itself knows
-        import torch
-
-        components["optimizer"].build([torch.nn.Parameter(torch.zeros(1))])
-    except ValueError as error:
-        raise UserError(f"optimizer ({components['optimizer'].name}): {error}") from None
     facts, size = training.dataset, data.size or training.dataset.size
     if why := _misfit(json.dumps(raw["backbone"], sort_keys=True), facts.channels, size):
         raise UserError(f"backbone ({data.name}, {size} pixels): {why}")

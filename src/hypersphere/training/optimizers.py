@@ -43,6 +43,14 @@ def sgd(
     )
 
 
+def _nesterov(*, momentum: float, nesterov: bool, **_: object) -> None:
+    if nesterov and momentum == 0:
+        raise ValueError("nesterov needs a momentum above 0")
+
+
+sgd.check_together = _nesterov  # type: ignore[attr-defined]
+
+
 class Constant:
     """`epochs` epochs at the optimiser's learning rate."""
 
