@@ -11,11 +11,11 @@ import hashlib
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import torch
-import torchvision
 
 from hypersphere import paths
 from hypersphere.data.facts import DATASETS, Dataset
@@ -81,7 +81,7 @@ def download(name: str) -> None:
     facts = DATASETS[name]
     if not facts.reader.startswith("torchvision."):
         return
-    dataset = getattr(torchvision.datasets, facts.reader.removeprefix("torchvision."))
+    dataset = _parser(facts)
     try:
         for train in (True, False):
             dataset(paths.data_dir(), train=train, download=True)
@@ -133,7 +133,7 @@ def _torchvision(name: str, facts: Dataset) -> tuple[Arrays, Arrays]:
         return _class_folders(folder / "train", facts), _class_folders(folder / "test", facts)
     if missing := available(name):
         raise UserError(missing)
-    dataset = getattr(torchvision.datasets, facts.reader.removeprefix("torchvision."))
+    dataset = _parser(facts)
     try:
         parts = [dataset(paths.data_dir(), train=train) for train in (True, False)]
     except Exception as error:  # each damage has its own exception there
@@ -145,10 +145,20 @@ def _torchvision(name: str, facts: Dataset) -> tuple[Arrays, Arrays]:
     return tuple((x[..., None] if x.ndim == 3 else x, y) for x, y in arrays)  # type: ignore[return-value]
 
 
+def _parser(facts: Dataset) -> Any:
+    """torchvision's class for the dataset. Imported when something is read: it takes seconds, and
+    plans and renderings only ask whether the files are there."""
+    import torchvision
+
+    return getattr(torchvision.datasets, facts.reader.removeprefix("torchvision."))
+
+
 def _class_folders(folder: Path, facts: Dataset) -> Arrays:
     """`folder/<class>/*.png`; the class names must be the dataset's own, labels in its order."""
+    from torchvision.datasets import ImageFolder
+
     try:
-        found = torchvision.datasets.ImageFolder(folder)
+        found = ImageFolder(folder)
     except OSError as error:
         raise UserError(f"{folder}: cannot be read as class folders ({error})") from error
     if set(found.classes) != set(facts.classes):
