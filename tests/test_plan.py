@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -188,6 +190,30 @@ def test_a_failing_parent_fails_its_children_and_nothing_else(toy, monkeypatch):
     monkeypatch.undo()
 
 
+def killed():
+    """A computation whose process dies, as one without memory would."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_process_is_reported_not_raised(toy):
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    from hypersphere import execute
+    from hypersphere.config import Component, Computation
+
+    nodes = [Computation(Component(f"killed {i}", killed, {})) for i in range(3)]
+    outcomes = list(run_nodes(nodes, Store(), 2, print))
+    assert len(outcomes) == 3
+    assert all("was killed" in outcome.error for outcome in outcomes)
+    # and what would have been handed to the processes after that
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with pytest.raises(BrokenProcessPool):
+            pool.submit(killed).result()
+        assert "was killed" in execute._result(execute._submit(pool, nodes[0]), nodes[0]).error
+
+
 def test_partial_results_are_counted_never_averaged(toy):
     store = Store()
     plan = make_plan("quick", ["toy"], ["table2"])
@@ -265,6 +291,6 @@ def test_plan_is_the_same_in_another_process():
     )
     there = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True,
-        env={**__import__("os").environ, "PYTHONHASHSEED": "12345"},
+        env={**os.environ, "PYTHONHASHSEED": "12345"},
     )  # fmt: skip
     assert json.loads(there.stdout) == sorted(make_plan("small", ["nsl"]).nodes)

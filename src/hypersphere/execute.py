@@ -23,10 +23,9 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one node: its seconds of work now, or why it failed."""
+    """What became of one node: done, or why it failed."""
 
     node: Node
-    seconds: float
     error: str = ""
 
 
@@ -89,7 +88,7 @@ def run_nodes(nodes: Sequence[Node], store: Store, workers: int, say: Say) -> It
                     unfinished.discard(node.id)
                     yield outcome
                 else:
-                    running[pool.submit(_work, node)] = node
+                    running[_submit(pool, node)] = node
             done, _ = wait(running, return_when=FIRST_COMPLETED) if running else ((), ())
             for future in done:
                 node = running.pop(future)
@@ -127,19 +126,18 @@ def _parent_with_files(node: Evaluation, store: Store, say: Say) -> Record:
 
 def _after(node: Node, failed: set[str]) -> Outcome | None:
     if node.parent in failed:
-        return Outcome(node, 0.0, f"its parent {node.parent} failed")
+        return Outcome(node, f"its parent {node.parent} failed")
     return None
 
 
 def _attempt(node: Node, store: Store, say: Say) -> Outcome:
-    started = time.time()
     try:
         run_node(node, store, say)
     except UserError as error:
-        return Outcome(node, time.time() - started, str(error))
+        return Outcome(node, str(error))
     except Exception:  # one failing run must not end the others
-        return Outcome(node, time.time() - started, traceback.format_exc())
-    return Outcome(node, time.time() - started)
+        return Outcome(node, traceback.format_exc())
+    return Outcome(node)
 
 
 _worker_store: Store | None = None
@@ -158,8 +156,17 @@ def _work(node: Node) -> Outcome:
     return _attempt(node, _worker_store, lambda line: None)  # epochs are in the run's own log
 
 
+def _submit(pool: ProcessPoolExecutor, node: Node) -> Future[Outcome]:
+    try:
+        return pool.submit(_work, node)
+    except BrokenProcessPool as error:  # a killed process takes the whole pool with it
+        future: Future[Outcome] = Future()
+        future.set_exception(error)
+        return future
+
+
 def _result(future: Future[Outcome], node: Node) -> Outcome:
     try:
         return future.result()
     except BrokenProcessPool:
-        return Outcome(node, 0.0, "its process was killed (out of memory?); run again to go on")
+        return Outcome(node, "a process was killed (out of memory?); run again to go on")

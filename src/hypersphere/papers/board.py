@@ -13,8 +13,8 @@ from hypersphere.reporting.board import board_markdown, claims_markdown, replace
 from hypersphere.store import Store
 
 REAL = ("small", "paper")
-TITLES = {  # of papers without declarations yet; a declared paper brings its own
-    "nsl": "Hyperspherical embedding for novel class classification",
+TITLES = {  # in the order of the board; a paper with declarations brings its own
+    "nsl": "",
     "hpn": "Hyperspherical Prototype Networks",
     "embedded-spaces": "Comparison of Embedded Spaces for Deep Learning Classification",
     "fixed-vectors": "Redesigning the classification layer by randomizing the class vectors",
@@ -31,7 +31,10 @@ def with_board(text: str, store: Store) -> str:
     """`text` with its board brought up to date with the records of `store`."""
     built = {preset: {k: built_items(k, preset, store) for k in paper_keys()} for preset in REAL}
     names = {key: item_names(key) for key in TITLES}
-    papers = [(key, f"`{key}` {title}") for key, title in TITLES.items()]
+    papers = [
+        (key, f"`{key}` {paper(key).about.title if key in paper_keys() else title}")
+        for key, title in TITLES.items()
+    ]
     board = board_markdown(papers, names, built)
     rows = {
         preset: [

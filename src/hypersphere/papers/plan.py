@@ -25,7 +25,16 @@ from hypersphere.config import (
 from hypersphere.config.components import check
 from hypersphere.data.facts import DATASETS
 from hypersphere.errors import UserError
-from hypersphere.papers.spec import ItemSpec, Paper, PresetSpec, Selection, Word, cell_keys, paper
+from hypersphere.papers.spec import (
+    ItemSpec,
+    Paper,
+    PresetSpec,
+    Selection,
+    Word,
+    cell_keys,
+    paper,
+    published_rows,
+)
 from hypersphere.store import Store
 from hypersphere.store.records import Record
 
@@ -120,7 +129,7 @@ def plan_item(declared: Paper, spec: ItemSpec, preset: str) -> PlannedItem:
     """Expand one item: every row of its published CSV becomes a cell with one node per unit."""
     settings = preset_of(declared, spec, preset)
     cells = []
-    for row in declared.published(spec.name):
+    for row in published_rows(declared.key, spec.name):
         keys = cell_keys(row)
         metrics = {"": _metric(spec, spec.words, keys)}
         for name, words in spec.variants.items():

@@ -33,22 +33,23 @@ def render(plan: Plan, store: Store, preset: str) -> list[Path]:
 
     Returns the paths of the tables' Markdown files.
     """
+    folder = store.results / preset
+    wanted = {(planned.paper.key, planned.spec.name) for planned in plan.items}
     written = []
-    for planned in plan.items:
-        for item in judged_items(planned, store):
-            folder = store.results / preset / "tables" / item.paper
-            written.append(tables.write(item, folder)[1])
-            if not item.variant:
-                dots.write(item, store.results / preset / "figures" / item.paper)
     items: list[Item] = []
     rows = []
     for key in paper_keys():
         built = built_items(key, preset, store)
+        for item in built:
+            if (key, item.name) not in wanted:
+                continue
+            written.append(tables.write(item, folder / "tables" / key)[1])
+            if not item.variant:
+                dots.write(item, folder / "figures" / key)
         items += built
         rows += judge_claims(paper(key), preset, built)
-    claims.write_claims(rows, store.results / preset / "claims.csv")
-    number = len(read_lines(store.results / preset / "records.jsonl")[0])
-    folder = store.results / preset
+    claims.write_claims(rows, folder / "claims.csv")
+    number = len(read_lines(folder / "records.jsonl")[0])
     page.write_page(folder / "index.html", preset, items, rows, number, folder / "figures")
     return written
 

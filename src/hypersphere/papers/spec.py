@@ -141,10 +141,6 @@ class Paper:
             )
         return self.items[name]
 
-    def published(self, name: str) -> list[dict[str, str]]:
-        """Rows of the published CSV of an item, texts as they are."""
-        return published_rows(self.key, name)
-
 
 def paper_keys() -> list[str]:
     """Keys of the papers that have declarations."""

@@ -37,7 +37,7 @@ def plan_summary(plan: Plan, store: Store, workers: int) -> dict[str, Any]:
 
 
 def item_rows(plan: Plan, store: Store) -> list[dict[str, Any]]:
-    """For every item: runs done of planned, those running now, failed ones, why it cannot run."""
+    """For every item: runs done of planned, those running now, and why it cannot run."""
     rows = []
     for item in plan.items:
         trainings = [t for t in plan.trainings() if item in plan.users[t.id]]
