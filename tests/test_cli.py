@@ -2,10 +2,12 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 
 from hypersphere import cli
+from hypersphere.data.facts import DATASETS, Download
 from hypersphere.papers.plan import make_plan
 from hypersphere.store import Store, write_lines
 from hypersphere.training import app
@@ -102,8 +104,11 @@ def made_up_record(node):
 def test_a_download_that_fails_is_one_line(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("HYPERSPHERE_DATA", str(tmp_path / "nothing"))
     # a host that does not answer, as on a machine without network
-    monkeypatch.setattr("torchvision.datasets.MNIST.mirrors", ["http://127.0.0.1:9/"])
+    away = Download(file="a.gz", mirrors=("http://127.0.0.1:9/",))
+    facts = replace(DATASETS["mnist"], downloads=(away,))
+    monkeypatch.setitem(DATASETS.added, "mnist", facts)
+    monkeypatch.setattr("hypersphere.data.transfer.BACKOFF", 0.0)
     status, _, err = hypersphere(capsys, "data", "get", "mnist")
     last = err.strip().splitlines()[-1]
-    assert status == 2 and last.startswith("hypersphere: mnist: could not be downloaded (")
-    assert "by hand" in last and "HYPERSPHERE_DATA" in last
+    assert status == 2 and last.startswith("hypersphere: mnist: no good copy of a.gz found (http")
+    assert "`hypersphere data get mnist --from FOLDER`" in last

@@ -51,7 +51,7 @@ def test_every_preset_with_every_head(preset, head):
     for component in checked.components.values():
         assert component.name and component.params is not None
     if preset.endswith("/quick"):
-        assert checked.dataset.reader == "digits"  # nothing to download
+        assert checked.dataset.layout == "digits"  # nothing to download
         module = TrainingModule(checked)
         data, seen = load(checked.data.name), torch.tensor(checked.split().seen)
         keep = torch.isin(data.train_labels, seen)
@@ -146,7 +146,7 @@ def say(text, *overrides, marks=()):
         say("optimizer.lr='fast': input should be a valid number", "optimizer.lr=fast"),
         say("split.num_unseen=2.0: input should be a valid integer", "split.num_unseen=2.0"),
         say("backbone.filters.1='x': input should be a valid integer", "backbone.filters=[8,x]"),
-        say("data.normalize=1: input should be a valid boolean", "data.normalize=1"),
+        say("data.normalize=2: input should be False, True, 'imagenet' or 'symmetric'", "data.normalize=2"),
         say("initial=5: input should be a valid string", "initial=5"),
         say("seed=1.5: input should be a valid integer", "seed=1.5", "split.permutation=0"),
         say(
@@ -306,7 +306,7 @@ def test_identity_follows_content_name_and_revision(monkeypatch):
 
     before = training("paper=nsl").id
     with monkeypatch.context() as patch:
-        patch.setitem(DATASETS, "digits", replace(DATASETS["digits"], content="00"))
+        patch.setitem(DATASETS.added, "digits", replace(DATASETS["digits"], content="00"))
         assert training("paper=nsl").id != before
     with monkeypatch.context() as patch:
         patch.setattr(NormalizedSoftmax, "revision", 2, raising=False)

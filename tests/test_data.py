@@ -13,7 +13,9 @@ import torch
 
 from hypersphere.data.batches import Pairs, Shuffled
 from hypersphere.data.facts import DATASETS
-from hypersphere.data.load import available, canonical_order, content_hash, load
+from hypersphere.data.layouts import available
+from hypersphere.data.load import load
+from hypersphere.data.order import pixel_content, pixel_order
 from hypersphere.data.transforms import ToInput, crop_and_flip
 from hypersphere.errors import UserError
 from hypersphere.seeds import generator
@@ -29,6 +31,15 @@ def arrays(n, seed, channels=1):
 
 
 TRAIN, TEST = arrays(12, 0), arrays(6, 1)
+
+
+def canonical_order(images, labels):
+    order = pixel_order(images, labels)
+    return images[order], labels[order]
+
+
+def content_hash(*parts):
+    return pixel_content(parts)
 
 
 # Order and content
@@ -91,9 +102,15 @@ def mini(root, monkeypatch):
     """`mnist` shrunk to 12 + 6 images of three classes, its content known."""
     content = content_hash(canonical_order(*TRAIN), canonical_order(*TEST))
     facts = replace(
-        DATASETS["mnist"], classes=CLASSES, size=SIZE, train=12, test=6, content=content
+        DATASETS["mnist"],
+        classes=CLASSES,
+        num_classes=3,
+        size=SIZE,
+        train=12,
+        test=6,
+        content=content,
     )
-    monkeypatch.setitem(DATASETS, "mnist", facts)
+    monkeypatch.setitem(DATASETS.added, "mnist", facts)
     return root
 
 
@@ -152,9 +169,15 @@ def test_class_folders_in_colour(root, monkeypatch):
     train, test = arrays(12, 3, channels=3), arrays(6, 4, channels=3)
     content = content_hash(canonical_order(*train), canonical_order(*test))
     facts = replace(
-        DATASETS["cifar10"], classes=CLASSES, size=SIZE, train=12, test=6, content=content
+        DATASETS["cifar10"],
+        classes=CLASSES,
+        num_classes=3,
+        size=SIZE,
+        train=12,
+        test=6,
+        content=content,
     )
-    monkeypatch.setitem(DATASETS, "cifar10", facts)
+    monkeypatch.setitem(DATASETS.added, "cifar10", facts)
     write_folders(root, "cifar10", train, test)
     data = load("cifar10")
     assert data.train_images.shape == (12, 3, SIZE, SIZE)
@@ -163,8 +186,8 @@ def test_class_folders_in_colour(root, monkeypatch):
 
 def test_labels_follow_the_datasets_class_order_not_the_alphabet(mini, monkeypatch):
     order = ("cat", "apple", "bear")
-    facts = replace(DATASETS["mnist"], classes=order, content="")
-    monkeypatch.setitem(DATASETS, "mnist", facts)
+    facts = replace(DATASETS["mnist"], classes=order, num_classes=3, content="")
+    monkeypatch.setitem(DATASETS.added, "mnist", facts)
     write_folders(mini)
     data = load("mnist")
     cat = {image.tobytes() for image, y in zip(*TRAIN, strict=True) if CLASSES[y] == "cat"}
@@ -243,8 +266,8 @@ def test_more_labels_than_images(mini):
 def test_fewer_images_than_published(mini):
     write_idx(mini, train=(TRAIN[0][:10], TRAIN[1][:10]))
     assert message() == (
-        f"mnist: found 10 + 6 images and 10 + 6 labels, expected 12 + 6; the copy under {mini} is incomplete,"
-        " get it again"
+        f"mnist: found 10 + 6 images of 3 classes, expected 12 + 6 of 3; the copy under {mini} is"
+        " not whole: copy it again, or run `hypersphere data get mnist --replace`"
     )
 
 
@@ -269,7 +292,7 @@ def test_unknown_class_folder(mini):
     folder = write_folders(mini)
     (folder / "train" / "cat").rename(folder / "train" / "dog")
     line = message()
-    assert str(folder / "train") in line and "['cat', 'dog']" in line
+    assert str(folder / "train") in line and "['dog']" in line and "['cat']" in line
 
 
 def cut_png(file: Path) -> None:
@@ -352,7 +375,7 @@ def noise(n=64, channels=2, height=6, width=6):
 
 def test_crop_and_flip_against_a_loop():
     images, padding = noise(), 2
-    got = crop_and_flip(images, padding, True, torch.Generator().manual_seed(3))
+    got = crop_and_flip(images, torch.arange(64), padding, True, torch.Generator().manual_seed(3))
     draws = torch.Generator().manual_seed(3)
     top, left = torch.randint(0, 2 * padding + 1, (2, len(images)), generator=draws)
     flip = torch.rand(len(images), generator=draws) < 0.5
@@ -363,15 +386,16 @@ def test_crop_and_flip_against_a_loop():
         expected = crop[:, :, ::-1] if flip[i] else crop
         assert np.array_equal(got[i].numpy(), expected)
     assert got.dtype == torch.uint8 and got.shape == images.shape
+    assert got.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_every_image_has_its_own_draw():
     one = noise(1).expand(400, 2, 6, 6)
-    got = crop_and_flip(one, 2, True, torch.Generator().manual_seed(0))
+    got = crop_and_flip(one, torch.arange(400), 2, True, torch.Generator().manual_seed(0))
     # 5 x 5 places and two directions, none of which gives the same picture.
     kinds = {image.numpy().tobytes() for image in got}
     assert len(kinds) == 50
-    flips = crop_and_flip(one, 0, True, torch.Generator().manual_seed(0))
+    flips = crop_and_flip(one, torch.arange(400), 0, True, torch.Generator().manual_seed(0))
     share = sum(torch.equal(image, one[0].flip(2)) for image in flips) / 400
     assert 0.4 < share < 0.6
 
@@ -380,16 +404,21 @@ def test_draws_depend_on_the_generator_alone():
     images = noise()
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    a = crop_and_flip(images, 2, True, torch.Generator().manual_seed(5))
+    a = crop_and_flip(images, torch.arange(64), 2, True, torch.Generator().manual_seed(5))
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
-    assert torch.equal(a, crop_and_flip(images, 2, True, torch.Generator().manual_seed(5)))
-    assert not torch.equal(a, crop_and_flip(images, 2, True, torch.Generator().manual_seed(6)))
+    assert torch.equal(
+        a, crop_and_flip(images, torch.arange(64), 2, True, torch.Generator().manual_seed(5))
+    )
+    assert not torch.equal(
+        a, crop_and_flip(images, torch.arange(64), 2, True, torch.Generator().manual_seed(6))
+    )
 
 
 def test_no_padding_no_flip_changes_nothing():
     images = noise()
-    assert torch.equal(crop_and_flip(images, 0, False, torch.Generator()), images)
+    chosen = torch.tensor([5, 0, 5])
+    assert torch.equal(crop_and_flip(images, chosen, 0, False, torch.Generator()), images[chosen])
 
 
 # Batches
@@ -498,7 +527,8 @@ def test_the_module_trains_on_seen_classes_alone(small):
         keep = [i for i, y in enumerate(all_labels.tolist()) if y in seen]
         assert torch.equal(images, all_images[keep])
         assert labels.tolist() == [seen.index(y) for y in all_labels[keep].tolist()]
-    chunks = list(module.val_dataloader())
+    (tested,) = module.val_dataloader()  # nothing is held out
+    chunks = list(tested)
     assert torch.equal(torch.cat([y for _, y in chunks]), module.test[1])
     assert len(Chunks(torch.zeros(1001, 1), torch.zeros(1001))) == 3
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hypersphere import __version__, paths
+from hypersphere.data import commands as data_commands
 from hypersphere.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"hypersphere: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader of a pipe (`| head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("\nhypersphere: stopped; finished runs are kept, run again to go on", file=sys.stderr)
         return 130
@@ -66,15 +70,7 @@ def _parser() -> argparse.ArgumentParser:
             )
         if name == "run":
             command.add_argument("--launcher", default="local", help="local")
-    data = commands.add_parser("data", help="datasets: status, get").add_subparsers(
-        required=True, metavar="action"
-    )
-    status = data.add_parser("status", help="which datasets are here")
-    status.add_argument("--json", action="store_true", help="for programs")
-    status.set_defaults(command=_data_status)
-    get = data.add_parser("get", help="download a dataset (checksums are verified)")
-    get.add_argument("name")
-    get.set_defaults(command=_data_get)
+    data_commands.add_parser(commands)
     board = commands.add_parser("board", help="rewrite the board in README.md (from a checkout)")
     board.set_defaults(command=_board)
     return parser
@@ -181,35 +177,6 @@ def _render(options: argparse.Namespace) -> None:
     number = collect(plan, store, options.preset)
     tables = render(plan, store, options.preset)
     print(f"{len(tables)} tables from {number} records: {store.results / options.preset}")
-
-
-def _data_status(options: argparse.Namespace) -> None:
-    from hypersphere.data.facts import DATASETS
-    from hypersphere.data.load import available
-
-    rows = {name: available(name) for name in DATASETS}
-    if options.json:
-        print(
-            json.dumps(
-                {name: {"present": why is None, "remedy": why} for name, why in rows.items()}
-            )
-        )
-        return
-    for name, why in rows.items():
-        print(f"{name:<14} {'present' if why is None else 'missing: ' + why}")
-
-
-def _data_get(options: argparse.Namespace) -> None:
-    from hypersphere.data.facts import DATASETS
-    from hypersphere.data.load import available, download, load
-
-    if options.name not in DATASETS:
-        hint = did_you_mean(options.name, DATASETS)
-        raise UserError(f"no dataset {options.name!r}{hint} (known: {', '.join(DATASETS)})")
-    if available(options.name) is not None:
-        download(options.name)
-    load(options.name)  # the content is checked before anyone relies on it
-    print(f"{options.name}: complete, as published, under {paths.data_dir()}")
 
 
 def _board(_: argparse.Namespace) -> None:

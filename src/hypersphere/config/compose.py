@@ -10,6 +10,7 @@ from typing import Any
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -18,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from hypersphere import paths
 from hypersphere.config.components import check
 from hypersphere.config.training import Component, Training, check_training
+from hypersphere.data.facts import DATASETS
 from hypersphere.errors import UserError, did_you_mean
 
 NOT_TRAINING = ("hydra", "paper", "evaluations")  # what a run's identity never sees
@@ -80,6 +82,7 @@ class _hydra:
     def __enter__(self) -> ConfigLoader:
         self._outer = GlobalHydra.instance().hydra
         GlobalHydra.instance().clear()
+        register_datasets()
         initialize_config_dir(str(paths.conf_dir()), version_base="1.3")
         return GlobalHydra.instance().config_loader()
 
@@ -87,6 +90,15 @@ class _hydra:
         GlobalHydra.instance().clear()
         if self._outer is not None:
             GlobalHydra.instance().hydra = self._outer
+
+
+def register_datasets() -> None:
+    """Make every dataset, the user's own too, an option of the group `data` (`data=cifar10`): what
+    its kind of images needs (conf/data), under its name."""
+    options = ConfigStore.instance()
+    for name in DATASETS:
+        kind = "in_memory" if DATASETS[name].in_memory else "image_files"
+        options.store(group="data", name=name, node={"defaults": [kind], "name": name})
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:

@@ -17,36 +17,15 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from hypersphere.config.components import Component, check, check_values
+from hypersphere.config.data import Data
 from hypersphere.data.facts import DATASETS, Dataset
+from hypersphere.data.layouts import available
 from hypersphere.data.splits import Split
 from hypersphere.errors import UserError, did_you_mean
 
 COMPONENTS = ("split", "batches", "backbone", "head", "optimizer", "schedule")
 
 _STRICT = pydantic.ConfigDict(extra="forbid", strict=True)
-
-
-class Augmentation(pydantic.BaseModel):
-    """Random crop after zero padding (pixels) and random horizontal flip, per image."""
-
-    model_config = _STRICT
-    crop_padding: Annotated[int, pydantic.Field(ge=0)]
-    flip: bool
-
-
-class Data(pydantic.BaseModel):
-    """Which dataset, and how its pixels reach the network.
-
-    size: side length in pixels after enlarging; None keeps the dataset's own.
-    augmentation: None trains on the images as they are.
-    normalize: subtract the dataset's channel means and divide by its deviations ([0, 1] if not).
-    """
-
-    model_config = _STRICT
-    name: str
-    size: Annotated[int, pydantic.Field(gt=0)] | None = None
-    augmentation: Augmentation | None = None
-    normalize: bool = False
 
 
 class Settings(pydantic.BaseModel):
@@ -86,9 +65,18 @@ class Training:
         return self.settings.initial
 
     def split(self) -> Split:
-        """Seen and unseen classes; raises UserError when they do not fit the dataset."""
+        """Seen and unseen classes. Raises UserError when they do not fit the dataset, or when they
+        rest on its counts and it is not here."""
+        component = self.components["split"]
+        needs_counts = getattr(component.target, "needs_counts", False)
+        if needs_counts:
+            from hypersphere.data.load import class_counts  # brings torch, which plans do without
+
+            classes: Any = class_counts(self.data.name)
+        else:
+            classes = self.dataset.num_classes
         try:
-            return self.components["split"].build(self.dataset.num_classes)
+            return component.build(classes)
         except ValueError as error:
             raise UserError(f"split ({self.data.name}): {error}") from None
 
@@ -97,7 +85,7 @@ class Training:
         data = _without_defaults(self.data)
         return {
             "kind": "training",
-            "data": {**data, "content": self.dataset.content},
+            "data": {**data, "content": self.dataset.pinned},
             **_without_defaults(self.settings),
             **{name: component.identity() for name, component in self.components.items()},
         }
@@ -166,8 +154,13 @@ def check_training(raw: Mapping[str, Any]) -> Training:
             f"data.name={data.name}: no such dataset{hint} (known: {', '.join(DATASETS)})"
         )
     training = Training(data, settings, components, dict(raw))
-    training.split()
-    facts, size = training.dataset, data.size or training.dataset.size
+    facts = training.dataset
+    if why := data.misfit(facts):
+        raise UserError(f"data.name={data.name}: {why}")
+    size = data.input_size(facts)
+    # A split by counts can be told where the images are, which need not be where runs are planned.
+    if not getattr(components["split"].target, "needs_counts", False) or not available(data.name):
+        training.split()
     if why := _misfit(json.dumps(raw["backbone"], sort_keys=True), facts.channels, size):
         raise UserError(f"backbone ({data.name}, {size} pixels): {why}")
     return training

@@ -1,98 +1,198 @@
 """The table of datasets: what is known of each before any file is opened.
 
-`content` is the hash of the pixels and labels in canonical order (see load.py). It stands here
-so that a run's id can be computed without the data, and so that a damaged or different copy is
-recognised when it is loaded. Adding a dataset that torchvision parses is one entry.
+The table is `datasets.yaml` beside this file; a dataset that fits an existing layout (layouts.py)
+is one entry there. Datasets that a user brings (`hypersphere data add`) have the same entry in
+`HYPERSPHERE_DATA/<name>/dataset.yaml`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import field
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import yaml
+from pydantic.dataclasses import dataclass
+
+from hypersphere import paths
+from hypersphere.errors import UserError, did_you_mean
+
+_STRICT = pydantic.ConfigDict(extra="forbid")
+_HERE = Path(__file__).parent
+ENTRY = "dataset.yaml"  # a user's dataset describes itself in a file of this name
+
+Layout = Literal[
+    "digits", "torchvision", "class_folders", "tiny_imagenet", "cub", "coco", "csv", "arrays",
+    "corrupted_arrays", "subset", "rotated", "vectors",
+]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """One dataset's facts.
+@dataclass(frozen=True, config=_STRICT)
+class Download:
+    """One file to fetch.
 
-    reader: how load.py reads it. size: side length in pixels. mean, std: per channel, of the
-    training images scaled to [0, 1]. train, test: number of images. where: its place under
-    HYPERSPHERE_DATA. content: sha256 over labels and pixels in canonical order.
+    mirrors: URLs (http, https, file), tried in order. checksum: `md5:`, `sha256:` or `git:` (the
+    id of a git blob) and the hex digest; "" where nobody publishes one. bytes: its size. into: the
+    folder under HYPERSPHERE_DATA where it is unpacked, or put as it is.
     """
 
-    reader: str
-    classes: tuple[str, ...]
-    size: int
-    channels: int
-    train: int
-    test: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    where: str
-    content: str
+    file: str
+    mirrors: tuple[str, ...] = ()
+    checksum: Annotated[str, pydantic.Field(pattern=r"^((md5|sha256|git):[0-9a-f]+)?$")] = ""
+    bytes: int | None = None
+    into: str = "."
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Resource:
+    """Files that can be fetched or staged: a dataset, or vectors that go with one.
+
+    where: its places under HYPERSPHERE_DATA, any of which will do. note: what a person should know
+    before getting it.
+    """
+
+    title: str
     citation: str
+    where: tuple[str, ...] = ()
+    downloads: tuple[Download, ...] = ()
+    licence: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Dataset(Resource):
+    """One dataset's facts.
+
+    layout, options: how layouts.py reads it. classes: names in the order of the labels, as they
+    stand on disk; None where they come with the data. names: the same for people, where they
+    differ. size: side length in pixels of images held in memory; None for image files of any size.
+    mean, std: per channel, of the training images scaled to [0, 1]. train, test: number of images.
+    order: what, after the label, sorts the images: their `pixels` (copies may be shuffled or
+    renamed) or their file `name`. content: sha256 of the dataset in canonical order (load.py), ""
+    where no copy was at hand to take it from.
+    """
+
+    layout: Layout
+    num_classes: Annotated[int, pydantic.Field(ge=1)]
+    train: Annotated[int, pydantic.Field(ge=0)]
+    test: Annotated[int, pydantic.Field(ge=0)]
+    options: dict[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] | None = None
+    names: tuple[str, ...] | None = None
+    size: int | None = None
+    channels: int = 3
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    order: Literal["pixels", "name"] = "pixels"
+    content: str = ""
 
     @property
-    def num_classes(self) -> int:
-        return len(self.classes)
+    def in_memory(self) -> bool:
+        """Whether all of it is held as one uint8 tensor per split (else it streams from files)."""
+        return self.size is not None
+
+    @property
+    def pinned(self) -> str:
+        """What stands for the content in a run's identity: the hash of the content, or where no
+        complete copy was at hand the checksums of the official archives (of what it is made from,
+        and how)."""
+        if self.content or "of" not in self.options:
+            return self.content or " ".join(d.checksum for d in self.downloads if d.checksum)
+        return f"{DATASETS[self.options['of']].pinned} {json.dumps(self.options, sort_keys=True)}"
 
 
-DATASETS: dict[str, Dataset] = {
-    "digits": Dataset(
-        reader="digits",
-        classes=tuple("0123456789"),
-        size=8,
-        channels=1,
-        train=1442,
-        test=355,
-        mean=(0.3059,),
-        std=(0.3759,),
-        where="(inside scikit-learn)",
-        content="03d4481c555ef2f0bab7c81e47eacaca549e2d61b3f35afd31a3b1e8c8c9d825",
-        citation="Alpaydin and Kaynak 1998, UCI optical recognition of handwritten digits",
-    ),
-    "mnist": Dataset(
-        reader="torchvision.MNIST",
-        classes=tuple("0123456789"),
-        size=28,
-        channels=1,
-        train=60_000,
-        test=10_000,
-        mean=(0.1307,),
-        std=(0.3081,),
-        where="MNIST/raw",
-        content="92fad6d7eece4ce1ad78c4b5f3eefce6298b6761126ea8852c529e5d0e3ef09d",
-        citation="LeCun et al. 1998, Gradient-based learning applied to document recognition",
-    ),
-    "fashion_mnist": Dataset(
-        reader="torchvision.FashionMNIST",
-        classes=(
-            "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-            "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-        ),
-        size=28,
-        channels=1,
-        train=60_000,
-        test=10_000,
-        mean=(0.2860,),
-        std=(0.3530,),
-        where="FashionMNIST/raw",
-        content="3044aab548cd084a3957c64fda540ee2c9fd2979db96d6f8c6826b75015b6f37",
-        citation="Xiao et al. 2017, Fashion-MNIST",
-    ),
-    "cifar10": Dataset(
-        reader="torchvision.CIFAR10",
-        classes=(
-            "airplane", "automobile", "bird", "cat", "deer",
-            "dog", "frog", "horse", "ship", "truck",
-        ),
-        size=32,
-        channels=3,
-        train=50_000,
-        test=10_000,
-        mean=(0.4914, 0.4822, 0.4465),
-        std=(0.2470, 0.2435, 0.2616),
-        where="cifar-10-batches-py (official) or cifar10/{train,test}/<class>/*.png",
-        content="888f3050437ccdfa1d6885bd5e1b5a742fbbac06e774c1525c96ba7348a58294",
-        citation="Krizhevsky 2009, Learning multiple layers of features from tiny images",
-    ),
-}  # fmt: skip
+@cache
+def _table() -> dict[str, Resource]:
+    return read_entries(_HERE / "datasets.yaml")
+
+
+def resources() -> dict[str, Resource]:
+    """Everything of the table that is no dataset, by name."""
+    return {k: v for k, v in _table().items() if not isinstance(v, Dataset)}
+
+
+def read_entries(path: Path) -> dict[str, Any]:
+    """The entries of a table file. Raises UserError naming the entry and key that do not hold."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+    if not isinstance(raw, Mapping):
+        raise UserError(f"{path}: needs `name: {{title: ..., layout: ..., ...}}` entries")
+    return {name: _entry(path, name, value) for name, value in raw.items()}
+
+
+def _entry(path: Path, name: str, value: Any) -> Resource:
+    try:
+        value = dict(value)
+        if isinstance(value.get("classes"), str):
+            value |= _class_names(_HERE / "class_names" / value["classes"])
+        entry = Dataset(**value) if "layout" in value else Resource(**value)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path}: {name}.{key}: {first['msg'].lower()}") from None
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: {name}: {error}") from None
+    if isinstance(entry, Dataset):
+        for key in ("classes", "names"):
+            listed = getattr(entry, key)
+            if listed is not None and len(listed) != entry.num_classes:
+                raise UserError(
+                    f"{path}: {name}.{key}: {len(listed)} for {entry.num_classes} classes"
+                )
+    return entry
+
+
+def _class_names(path: Path) -> dict[str, tuple[str, ...]]:
+    """One class per line in the order of the labels: its name on disk and, after a tab, the name
+    for people where that differs."""
+    lines = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
+    columns = dict(zip(("classes", "names"), zip(*lines, strict=True), strict=False))
+    return {key: tuple(column) for key, column in columns.items()}
+
+
+class _Datasets(Mapping[str, Dataset]):
+    """The table and the user's own datasets under HYPERSPHERE_DATA, by name."""
+
+    def __getitem__(self, name: str) -> Dataset:
+        if name in self.added:
+            return self.added[name]
+        if isinstance(entry := _table().get(name), Dataset):
+            return entry
+        path = paths.data_dir() / str(name) / ENTRY
+        if str(name).isidentifier() and path.is_file():
+            return _own(path, path.stat().st_mtime_ns)
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        listed = [name for name, entry in _table().items() if isinstance(entry, Dataset)]
+        own = sorted(path.parent.name for path in paths.data_dir().glob(f"*/{ENTRY}"))
+        yield from dict.fromkeys([*listed, *self.added, *own])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __init__(self) -> None:
+        self.added: dict[str, Dataset] = {}  # by a program that uses this package, or a test
+
+
+@cache
+def _own(path: Path, _modified: int) -> Dataset:
+    return next(iter(read_entries(path).values()))
+
+
+DATASETS = _Datasets()
+
+
+def dataset(name: str) -> Dataset:
+    """The facts of dataset `name`. Raises UserError naming the nearest one that there is."""
+    try:
+        return DATASETS[name]
+    except KeyError:
+        hint = did_you_mean(str(name), DATASETS)
+        raise UserError(f"no dataset {name!r}{hint} (known: {', '.join(DATASETS)})") from None

@@ -1,200 +1,231 @@
-"""Reading a dataset into one uint8 tensor per split, in one canonical order.
+"""The one way in: a dataset by its name, checked, in canonical order.
 
-Copies of a dataset may be shuffled or repacked (official archive, IDX files, class folders).
-Every dataset is therefore sorted by (label, hash of the pixels) before any split or shot is drawn:
-the same pixels give the same splits wherever they came from.
+`load` gives what is held in memory, `load_files` what streams from image files. Nothing here
+downloads anything.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import PIL.Image
 import torch
+from torch import Tensor
 
 from hypersphere import paths
+from hypersphere.data import notes, rotation
 from hypersphere.data.facts import DATASETS, Dataset
-from hypersphere.errors import UserError
+from hypersphere.data.layouts import DataError, Listing, Part, read
+from hypersphere.data.order import file_content, name_order, pixel_content, pixel_order
 
-Arrays = tuple[np.ndarray, np.ndarray]  # images (n, size, size, channels) uint8, labels (n,) int64
 
-
+@dataclass(frozen=True)
 class Images:
-    """One dataset in memory.
+    """One dataset in memory, in canonical order.
 
-    train_images, test_images: (n, channels, size, size) uint8 in canonical order.
-    train_labels, test_labels: (n,) int64.
+    train_images, test_images: (n, channels, size, size) uint8, channels_last in memory.
+    train_labels, test_labels: (n,) int64. train_targets, test_targets: further numbers per image
+    by name, (n,) float32. content: hash of all of it (facts.py).
     """
 
-    def __init__(self, train: Arrays, test: Arrays) -> None:
-        self.train_images, self.train_labels = _tensors(*train)
-        self.test_images, self.test_labels = _tensors(*test)
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    train_targets: dict[str, Tensor]
+    test_targets: dict[str, Tensor]
+    content: str
+
+
+@dataclass(frozen=True)
+class FileSet:
+    """The image files of one split: paths, labels (n,) int64, further targets (n,) float32."""
+
+    paths: tuple[Path, ...]
+    labels: Tensor
+    targets: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """One dataset as image files, in canonical order (label, then name)."""
+
+    train: FileSet
+    test: FileSet
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+    content: str
 
 
 @lru_cache(maxsize=2)
 def load(name: str) -> Images:
     """Read dataset `name` from HYPERSPHERE_DATA, check it against its facts, keep it in memory.
 
-    Raises UserError naming the place it was looked for and how to get it (missing), or what is
-    wrong with the copy (damaged, incomplete, different pixels).
+    Images that lie in files of their own are decoded once; the pixels are kept beside the data for
+    the next process (notes.py). Raises DataError naming the place it was looked for and how to get
+    it (missing), or what is wrong with the copy (partial, corrupt, different pixels).
     """
     facts = DATASETS[name]
-    train, test = _READERS[facts.reader](name, facts)
-    counts = [len(part) for part in (*train, *test)]
-    if counts != [facts.train, facts.train, facts.test, facts.test]:
-        raise UserError(
-            f"{name}: found {counts[0]} + {counts[2]} images and {counts[1]} + {counts[3]} labels,"
-            f" expected {facts.train} + {facts.test}; the copy under {paths.data_dir()} is"
-            " incomplete, get it again"
-        )
-    train, test = canonical_order(*train), canonical_order(*test)
-    found = content_hash(train, test)
-    if facts.content and found != facts.content:
-        raise UserError(
-            f"{name}: the pixels or labels under {paths.data_dir()} differ from the published"
-            f" dataset (content {found[:12]}, expected {facts.content[:12]}); get it again"
-        )
-    return Images(train, test)
+    if not facts.in_memory:
+        raise DataError(f"{name}: its images have no common size and stream from files")
+    if facts.layout == "rotated":
+        return _rotated(name, facts)
+    listing = read(name)
+    check_counts(name, listing)
+    stamp = notes.stamp(listing)
+    if (kept := notes.read_pixels(name, stamp)) is None:
+        kept = _decoded(name, facts, listing)
+        if stamp:
+            notes.keep_pixels(name, stamp, kept)
+    parts, content = kept
+    _check_content(name, facts, content)
+    notes.checked(name, content)
+    return _images(parts, content)
 
 
-def available(name: str) -> str | None:
-    """None when `name` can be read without a download, else one line that says how to get it.
+@lru_cache(maxsize=2)
+def load_files(name: str) -> ImageFiles:
+    """List the image files of dataset `name`, in canonical order.
 
-    Looks for files only; whether they are intact shows when they are loaded.
+    The bytes of a copy are hashed when it is first read, and the outcome is noted beside the data;
+    after that a change of names or sizes shows. Raises DataError like `load`.
     """
     facts = DATASETS[name]
-    if facts.reader == "digits" or _folder(name) or _official(facts):
-        return None
-    return (
-        f"{name} is not under {paths.data_dir()} ({facts.where}): run `hypersphere data get {name}`"
-        " where there is a network, or copy it there and set HYPERSPHERE_DATA"
+    listing = read(name)
+    check_counts(name, listing)
+    parts = [_in_name_order(part) for part in (listing.train, listing.test)]
+    stamp = notes.stamp(listing)
+    content = notes.content(name, stamp)
+    if content is None:
+        content = file_content([(p.files or [], p.names, p.labels) for p in parts])
+        _check_content(name, facts, content)
+        notes.checked(name, content, stamp)
+    sets = (FileSet(tuple(p.files or ()), torch.from_numpy(p.labels), _targets(p)) for p in parts)
+    return ImageFiles(*sets, listing.classes, listing.names, content)
+
+
+@lru_cache(maxsize=8)
+def class_counts(name: str) -> tuple[int, ...]:
+    """Training images per class. Raises DataError when the dataset is not here."""
+    labels = load(name).train_labels if DATASETS[name].in_memory else load_files(name).train.labels
+    return tuple(torch.bincount(labels, minlength=DATASETS[name].num_classes).tolist())
+
+
+def class_names(name: str) -> tuple[str, ...]:
+    """Names for people in the order of the labels. Raises DataError where they come with the data
+    and it is not here."""
+    facts = DATASETS[name]
+    return facts.names or facts.classes or load_files(name).names
+
+
+def check_counts(name: str, listing: Listing) -> None:
+    """Raises DataError (partial) when a copy has more or fewer images or classes than it should."""
+    facts = DATASETS[name]
+    found = [len(listing.train.labels), len(listing.test.labels)]
+    wanted = [facts.train or found[0], facts.test or found[1]]  # 0: nobody has published a number
+    if facts.layout in ("arrays", "corrupted_arrays"):
+        wanted = [facts.train, facts.test]
+    if found == wanted and len(listing.classes) == facts.num_classes:
+        return
+    classes = len(np.unique(listing.train.labels if found[0] else listing.test.labels))
+    raise DataError(
+        f"{name}: found {found[0]} + {found[1]} images of {classes} classes, expected"
+        f" {wanted[0]} + {wanted[1]} of {facts.num_classes}; the copy under {paths.data_dir()} is"
+        f" not whole: copy it again, or run `hypersphere data get {name} --replace`",
+        "partial",
     )
 
 
-def download(name: str) -> None:
-    """Fetch `name` through torchvision (checksums checked there) into HYPERSPHERE_DATA."""
-    facts = DATASETS[name]
-    if not facts.reader.startswith("torchvision."):
-        return
-    dataset = _parser(facts)
-    try:
-        for train in (True, False):
-            dataset(paths.data_dir(), train=train, download=True)
-    except (OSError, RuntimeError) as error:
-        raise UserError(
-            f"{name}: could not be downloaded ({' '.join(str(error).split())}); copy it to"
-            f" {paths.data_dir()} ({facts.where}) by hand, or set HYPERSPHERE_DATA to where it lies"
-        ) from error
+Parts = tuple[Part, Part]
 
 
-def canonical_order(images: np.ndarray, labels: np.ndarray) -> Arrays:
-    """Sort by (label, sha256 of the pixels). images: (n, h, w, c) uint8; labels: (n,)."""
-    images, labels = np.ascontiguousarray(images), np.asarray(labels, dtype=np.int64)
-    keys = [hashlib.sha256(image).digest() for image in images]
-    order = np.array(sorted(range(len(labels)), key=lambda i: (labels[i], keys[i])))
-    return images[order], labels[order]
+def _decoded(name: str, facts: Dataset, listing: Listing) -> tuple[Parts, str]:
+    """Both splits as pixels in canonical order, and the content's hash."""
+    parts = []
+    for part in (listing.train, listing.test):
+        if facts.order == "name":
+            part = _in_name_order(part)
+        if part.pixels is None:
+            assert part.files is not None and facts.size is not None
+            shape = (facts.size, facts.size, facts.channels)
+            part.pixels = decode(part.files, shape)
+        if facts.order == "pixels":
+            part = part.take(pixel_order(part.pixels, part.labels))
+        parts.append(part)
+    if facts.order == "name":
+        content = file_content([(p.files or [], p.names, p.labels) for p in parts])
+    else:
+        content = pixel_content([(p.pixels, p.labels) for p in parts])
+    return (parts[0], parts[1]), content
 
 
-def content_hash(train: Arrays, test: Arrays) -> str:
-    """sha256 over labels and pixels of both splits, in canonical order."""
-    digest = hashlib.sha256()
-    for images, labels in (train, test):
-        digest.update(labels.astype("<i8").tobytes())
-        digest.update(np.ascontiguousarray(images).tobytes())
-    return digest.hexdigest()
+def decode(files: Sequence[Path], shape: tuple[int, int, int]) -> np.ndarray:
+    """Image files of equal size as (n, height, width, channels) uint8. Raises DataError naming the
+    first that does not decode or has another size."""
+    images = np.empty((len(files), *shape), np.uint8)
+
+    def one(i: int) -> None:
+        images[i] = _pixels(files[i], shape)
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for _ in pool.map(one, range(len(files)), chunksize=512):
+            pass
+    return images
 
 
-def _tensors(images: np.ndarray, labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
-    return pixels.contiguous(memory_format=torch.channels_last), torch.from_numpy(labels)
-
-
-def _digits(name: str, facts: Dataset) -> tuple[Arrays, Arrays]:
-    """scikit-learn's 8 x 8 digits; every fifth image of a class is a test image."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    # 0..16 grey levels; 15.9375 puts 16 at 255 and keeps the steps equal.
-    images = np.round(bunch.images * 15.9375).astype(np.uint8)[..., None]
-    images, labels = canonical_order(images, bunch.target)
-    rank = np.arange(len(labels)) - np.searchsorted(labels, labels)
-    test = rank % 5 == 4
-    return (images[~test], labels[~test]), (images[test], labels[test])
-
-
-def _torchvision(name: str, facts: Dataset) -> tuple[Arrays, Arrays]:
-    """Official files through torchvision, or class folders where those lie instead."""
-    if folder := _folder(name):
-        return _class_folders(folder / "train", facts), _class_folders(folder / "test", facts)
-    if missing := available(name):
-        raise UserError(missing)
-    dataset = _parser(facts)
-    try:
-        parts = [dataset(paths.data_dir(), train=train) for train in (True, False)]
-    except Exception as error:  # each damage has its own exception there
-        raise UserError(
-            f"{name}: the files under {paths.data_dir()} ({facts.where}) are damaged or incomplete"
-            f" ({' '.join(str(error).split())}); delete them and run `hypersphere data get {name}`"
-        ) from error
-    arrays = [(np.asarray(p.data), np.asarray(p.targets)) for p in parts]
-    return tuple((x[..., None] if x.ndim == 3 else x, y) for x, y in arrays)  # type: ignore[return-value]
-
-
-def _parser(facts: Dataset) -> Any:
-    """torchvision's class for the dataset. Imported when something is read: it takes seconds, and
-    plans and renderings only ask whether the files are there."""
-    import torchvision
-
-    return getattr(torchvision.datasets, facts.reader.removeprefix("torchvision."))
-
-
-def _class_folders(folder: Path, facts: Dataset) -> Arrays:
-    """`folder/<class>/*.png`; the class names must be the dataset's own, labels in its order."""
-    from torchvision.datasets import ImageFolder
-
-    try:
-        found = ImageFolder(folder)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be read as class folders ({error})") from error
-    if set(found.classes) != set(facts.classes):
-        wrong = sorted(set(found.classes) ^ set(facts.classes))
-        raise UserError(f"{folder}: class folders differ from the dataset's classes: {wrong}")
-    label = [facts.classes.index(c) for c in found.classes]
-    images = np.empty((len(found), facts.size, facts.size, facts.channels), np.uint8)
-    for i, (path, _) in enumerate(found.samples):
-        images[i] = _pixels(Path(path), images.shape[1:])
-    return images, np.array([label[y] for _, y in found.samples])
-
-
-def _pixels(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """One image file as uint8 (height, width, channels)."""
+def _pixels(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     try:
         with PIL.Image.open(path) as image:
             return np.asarray(image.convert("L" if shape[2] == 1 else "RGB")).reshape(shape)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(
+    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+        raise DataError(
             f"{path}: cannot be read as an image of {shape[1]} x {shape[0]} pixels ({error});"
             " copy the dataset again"
         ) from error
 
 
-def _folder(name: str) -> Path | None:
-    folder = paths.data_dir() / name
-    return folder if (folder / "train").is_dir() and (folder / "test").is_dir() else None
+def _rotated(name: str, facts: Dataset) -> Images:
+    """Some classes of another dataset, every image turned by an angle of its own."""
+    options, of = facts.options, load(facts.options["of"])
+    chosen = [DATASETS[options["of"]].classes.index(c) for c in options["classes"]]
+    found = {}
+    for split in ("train", "test"):
+        images, labels = getattr(of, f"{split}_images"), getattr(of, f"{split}_labels")
+        keep = torch.isin(labels, torch.tensor(chosen))
+        turned, angles = rotation.rotate(images[keep], split, *options["degrees"])
+        found[f"{split}_images"] = turned
+        found[f"{split}_labels"] = torch.searchsorted(torch.tensor(chosen), labels[keep])
+        found[f"{split}_targets"] = {"angle": angles}
+    content = rotation.content(of.content, options)
+    _check_content(name, facts, content)
+    return Images(**found, content=content)
 
 
-def _official(facts: Dataset) -> bool:
-    return any((paths.data_dir() / facts.where.split(" ")[0]).glob("*"))
+def _in_name_order(part: Part) -> Part:
+    return part.take(name_order(part.names, part.labels))
 
 
-_READERS: dict[str, Callable[[str, Dataset], tuple[Arrays, Arrays]]] = {
-    "digits": _digits,
-    "torchvision.MNIST": _torchvision,
-    "torchvision.FashionMNIST": _torchvision,
-    "torchvision.CIFAR10": _torchvision,
-}
+def _check_content(name: str, facts: Dataset, found: str) -> None:
+    if facts.content and found != facts.content:
+        raise DataError(
+            f"{name}: the images or labels under {paths.data_dir()} differ from the published"
+            f" dataset (content {found[:12]}, expected {facts.content[:12]}); get it again"
+        )
+
+
+def _images(parts: Parts, content: str) -> Images:
+    tensors = []
+    for part in parts:
+        pixels = torch.from_numpy(np.ascontiguousarray(part.pixels)).permute(0, 3, 1, 2)
+        tensors += [pixels.contiguous(memory_format=torch.channels_last)]
+        tensors += [torch.from_numpy(np.ascontiguousarray(part.labels))]
+    return Images(*tensors, _targets(parts[0]), _targets(parts[1]), content)
+
+
+def _targets(part: Part) -> dict[str, Tensor]:
+    return {key: torch.from_numpy(np.asarray(v, np.float32)) for key, v in part.targets.items()}

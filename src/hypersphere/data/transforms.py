@@ -21,36 +21,51 @@ class ToInput(nn.Module):
     ) -> None:
         super().__init__()
         self.size = size
-        shape = (1, -1, 1, 1)
-        statistics = (None if v is None else torch.tensor(v).view(shape) for v in (mean, std))
-        for name, value in zip(("mean", "std"), statistics, strict=True):
-            self.register_buffer(name, value, persistent=False)
+        for name, value in (("mean", mean), ("std", std)):
+            statistic = None if value is None else torch.tensor(value)
+            self.register_buffer(name, statistic, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         x = images.to(dtype=torch.float32, memory_format=torch.channels_last).div_(255)
         if self.size is not None and self.size != x.shape[-1]:
             x = nn.functional.interpolate(x, size=(self.size, self.size), mode="bilinear")
         if self.mean is not None:
-            x = x.sub_(self.mean).div_(self.std)
+            # As rows of (h w c): adding a vector of that length to each is vectorised, adding
+            # one of the few channels to each pixel is not (5 times as slow on a CPU).
+            rows = x.permute(0, 2, 3, 1).reshape(len(x), -1)
+            repeats = rows.shape[1] // len(self.mean)
+            rows.sub_(self.mean.repeat(repeats)).div_(self.std.repeat(repeats))
+            x = rows.view(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)
         return x
 
 
-def crop_and_flip(images: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
+def crop_and_flip(
+    images: Tensor, chosen: Tensor, padding: int, flip: bool, generator: torch.Generator
+) -> Tensor:
     """Random crop after zero `padding` (pixels) and horizontal flip, each image its own draw.
 
-    images: (n, c, h, w) uint8, any device; the draws are made on the CPU from `generator`, so
-    that they do not depend on the device. Returns the same shape.
+    images: (n, c, h, w) uint8, any device; chosen: (b,) positions among them, same device. The
+    draws are made on the CPU from `generator`, so that they do not depend on the device. Returns
+    (b, c, h, w) uint8, channels_last.
     """
-    n, _, height, width = images.shape
+    pixels = images.permute(0, 2, 3, 1).contiguous()  # a view: they lie so already
+    pixels = pixels.index_select(0, chosen)
+    (b, height, width, channels), device = pixels.shape, images.device
     if padding:
-        top, left = torch.randint(0, 2 * padding + 1, (2, n), generator=generator)
-        rows = (top[:, None] + torch.arange(height)).to(images.device)
-        columns = (left[:, None] + torch.arange(width)).to(images.device)
-        padded = nn.functional.pad(images, (padding,) * 4)
-        index = torch.arange(n, device=images.device)[:, None, None]
-        images = padded.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]]
-        images = images.permute(0, 3, 1, 2)
+        draws = torch.randint(0, 2 * padding + 1, (2, b), generator=generator).to(device)
+        wide = width + 2 * padding
+        padded = pixels.new_zeros((b, height + 2 * padding, wide, channels))
+        padded[:, padding:-padding, padding:-padding] = pixels
+        # Every row of a crop is one run of bytes of the padded images. A view that holds the run
+        # from each byte onwards makes the crop a selection of whole rows: 10 times as fast as
+        # indexing pixels.
+        flat, run = padded.view(-1), width * channels
+        runs = flat.as_strided((flat.numel() - run + 1, run), (1, 1))
+        row = torch.arange(b, device=device)[:, None] * padded.shape[1] + draws[0][:, None]
+        row = row + torch.arange(height, device=device)
+        start = (row * wide + draws[1][:, None]) * channels
+        pixels = runs.index_select(0, start.flatten()).view(b, height, width, channels)
     if flip:
-        chosen = (torch.rand(n, generator=generator) < 0.5).to(images.device)
-        images = torch.where(chosen[:, None, None, None], images.flip(3), images)
-    return images
+        turned = (torch.rand(b, generator=generator) < 0.5).nonzero().flatten().to(device)
+        pixels.index_copy_(0, turned, pixels.index_select(0, turned).flip(2))
+    return pixels.permute(0, 3, 1, 2)

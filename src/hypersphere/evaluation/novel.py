@@ -9,10 +9,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from hypersphere.data.splits import Split
+from hypersphere.data.splits import Split, support
 from hypersphere.evaluation.embeddings import Embeddings
 from hypersphere.heads import Head
-from hypersphere.seeds import generator
 
 Findings = dict[str, float | list[float] | dict[str, np.ndarray]]
 
@@ -51,7 +50,10 @@ def novel_classes(
     test = _Test(embeddings, seen, unseen)
     supports = {"all": [torch.isin(labels, unseen)]}
     for n in shots:
-        supports[str(n)] = [support(labels, split.unseen, n, seed, draw) for draw in range(draws)]
+        supports[str(n)] = [
+            torch.from_numpy(support(labels.numpy(), split.unseen, n, seed, draw))
+            for draw in range(draws)
+        ]
     found: dict[str, list[float]] = {}
     confusion: dict[str, np.ndarray] = {}
     for weights in ("renormalized", "raw", "inferred"):
@@ -75,22 +77,6 @@ def novel_classes(
 
 novel_classes.revision = 2  # type: ignore[attr-defined]  # 2: inferred seen classes, confusion
 novel_classes.needs_unseen = True  # type: ignore[attr-defined]
-
-
-def support(labels: Tensor, classes: tuple[int, ...], shots: int, seed: int, draw: int) -> Tensor:
-    """Indices (classes * shots,) of the labelled examples of a few-shot draw.
-
-    Nested: the draw's first n images of a class do not depend on `shots`. Raises ValueError
-    naming the class that has fewer than `shots` images.
-    """
-    chosen = []
-    for c in classes:
-        members = (labels == c).nonzero().flatten()
-        if len(members) < shots:
-            raise ValueError(f"class {c} has {len(members)} training images, {shots} shots asked")
-        order = generator("shots", seed, draw, c).permutation(len(members))[:shots]
-        chosen.append(members[torch.from_numpy(order)])
-    return torch.cat(chosen)
 
 
 def _alignment(head: Head, train: Tensor, labels: Tensor, seen: Tensor) -> float:

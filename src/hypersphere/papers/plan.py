@@ -24,6 +24,7 @@ from hypersphere.config import (
 )
 from hypersphere.config.components import check
 from hypersphere.data.facts import DATASETS
+from hypersphere.data.inventory import unready
 from hypersphere.errors import UserError
 from hypersphere.papers.spec import (
     ItemSpec,
@@ -148,9 +149,7 @@ def plan_item(declared: Paper, spec: ItemSpec, preset: str) -> PlannedItem:
 
 def blocked(item: PlannedItem) -> str | None:
     """Why an item cannot be run here now (a dataset is missing, and how to get it), or None."""
-    from hypersphere.data.load import available
-
-    reasons = [reason for name in sorted(item.datasets) if (reason := available(name))]
+    reasons = [reason for name in sorted(item.datasets) if (reason := unready(name))]
     return "; ".join(reasons) or None
 
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from hypersphere import paths
 from hypersphere.config import Evaluation, Node, compose, split_config
-from hypersphere.config.compose import resolve
+from hypersphere.config.compose import register_datasets, resolve
 from hypersphere.errors import UserError
 from hypersphere.execute import run_node
 from hypersphere.store import Store
@@ -24,6 +24,7 @@ MULTIRUN = ("-m", "--multirun")
 def main() -> None:
     """Check every job of the command line first, then hand over to Hydra."""
     try:
+        register_datasets()
         flags = [word for word in sys.argv[1:] if word.startswith("-")]
         if all(flag in MULTIRUN for flag in flags):  # --help, --cfg and the like only look
             check_jobs([word for word in sys.argv[1:] if not word.startswith("-")])

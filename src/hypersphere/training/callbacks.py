@@ -31,8 +31,9 @@ class EpochLog(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         entry = module.history[-1]
         line = f"epoch {entry['epoch']}/{self.epochs}: loss {entry['loss']:.4f}"
-        if "test_accuracy" in entry:
-            line += f", test accuracy {entry['test_accuracy']:.4f}"
+        for name in ("test_accuracy", "validation_accuracy"):
+            if name in entry:
+                line += f", {name.replace('_', ' ')} {entry[name]:.4f}"
         line += f", {entry['seconds']:.1f} s"
         with open(self.path, "a") as file:
             file.write(line + "\n")

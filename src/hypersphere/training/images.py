@@ -1,8 +1,8 @@
-"""The in-memory data module: uint8 tensors on the training device, no workers, no copies."""
+"""Images held in memory: uint8 tensors on the training device, no workers, no copies."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pytorch_lightning as pl
@@ -11,23 +11,25 @@ from torch import Tensor
 
 from hypersphere.config.training import Training
 from hypersphere.data.load import load
+from hypersphere.data.splits import holdout, imbalanced, imbalanced_counts
 from hypersphere.data.transforms import crop_and_flip
+from hypersphere.errors import UserError
 from hypersphere.seeds import derive, generator
 
 CHUNK = 500  # images per batch where nothing is trained
+
+Everything = dict[str, tuple[Iterable[Tensor], Tensor]]  # split -> batches of images, labels
 
 
 class EpochBatches:
     """The batches of one epoch: (images (b, c, h, w) uint8, labels (b,)), augmented if asked."""
 
     def __init__(self, training: Training, images: Tensor, labels: Tensor, epoch: int) -> None:
-        seed = training.settings.seed
-        sampler = training.components["batches"].build()
-        order = sampler.epoch(labels.cpu().numpy(), generator("batches", seed, epoch))
-        self.batches: list[np.ndarray] = list(order)
+        self.batches = batches_of_epoch(training, labels, epoch)
         self.images, self.labels = images, labels
         self.augmentation = training.data.augmentation
-        self.draws = torch.Generator().manual_seed(derive("augmentation", seed, epoch))
+        seed = derive("augmentation", training.settings.seed, epoch)
+        self.draws = torch.Generator().manual_seed(seed)
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -35,10 +37,12 @@ class EpochBatches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in self.batches:
             index = torch.from_numpy(batch).to(self.images.device)
-            images = self.images[index]
-            if self.augmentation is not None:
+            if self.augmentation is None:
+                # whole images, copied as they lie: 15 times as fast as images[index]
+                images = self.images.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
+            else:
                 padding, flip = self.augmentation.crop_padding, self.augmentation.flip
-                images = crop_and_flip(images, padding, flip, self.draws)
+                images = crop_and_flip(self.images, index, padding, flip, self.draws)
             yield images, self.labels[index]
 
 
@@ -56,7 +60,8 @@ class Chunks:
 
 
 class SmallImages(pl.LightningDataModule):
-    """Training images of the seen classes; test images of the seen classes for the curve.
+    """Training images of the seen classes; test images of the seen classes for the curve, and the
+    held-out training images where the configuration asks for some.
 
     Labels are 0 .. num_seen - 1 in the order of the sorted seen classes.
     """
@@ -67,20 +72,74 @@ class SmallImages(pl.LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         data = load(self.training.data.name)
+        self.content = data.content
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        seen = torch.tensor(self.training.split().seen)
-        self.train = tuple(t.to(device) for t in _of(data.train_images, data.train_labels, seen))
-        self.test = tuple(t.to(device) for t in _of(data.test_images, data.test_labels, seen))
+        used, held = chosen_images(self.training, data.train_labels)
+        tested = of_seen_classes(self.training, data.test_labels)
+
+        def part(images: Tensor, labels: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+            images = images[chosen].contiguous(memory_format=torch.channels_last)
+            return images.to(device), seen_labels(self.training, labels[chosen]).to(device)
+
+        self.train = part(data.train_images, data.train_labels, used)
+        self.test = part(data.test_images, data.test_labels, tested)
+        self.held = part(data.train_images, data.train_labels, held)
 
     def train_dataloader(self) -> EpochBatches:
         """Called at the start of every epoch (the trainer reloads it)."""
         epoch = self.trainer.current_epoch if self.trainer else 0
         return EpochBatches(self.training, *self.train, epoch)
 
-    def val_dataloader(self) -> Chunks:
-        return Chunks(*self.test)
+    def val_dataloader(self) -> list[Chunks]:
+        """Test images, then the held-out training images if there are any."""
+        return [Chunks(*part) for part in (self.test, self.held) if len(part[1])]
+
+    def everything(self) -> Everything:
+        """All images of all classes, not augmented."""
+        data = load(self.training.data.name)
+        return {
+            "train": (data.train_images.split(CHUNK), data.train_labels),
+            "test": (data.test_images.split(CHUNK), data.test_labels),
+        }
 
 
-def _of(images: Tensor, labels: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    keep = torch.isin(labels, seen)
-    return images[keep], torch.searchsorted(seen, labels[keep])
+# What every data module shares: which images, which labels, which batches
+
+
+def batches_of_epoch(training: Training, labels: Tensor, epoch: int) -> list[np.ndarray]:
+    """The index batches of one epoch, drawn from (seed, epoch) alone."""
+    draws = generator("batches", training.settings.seed, epoch)
+    return list(training.components["batches"].build().epoch(labels.cpu().numpy(), draws))
+
+
+def of_seen_classes(training: Training, labels: Tensor) -> Tensor:
+    """Positions of the images of the seen classes."""
+    return torch.isin(labels, torch.tensor(training.split().seen)).nonzero().flatten()
+
+
+def seen_labels(training: Training, labels: Tensor) -> Tensor:
+    """Labels among the seen classes, 0 .. num_seen - 1."""
+    return torch.searchsorted(torch.tensor(training.split().seen), labels)
+
+
+def chosen_images(training: Training, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions among the training images of those to train on, and of those held out.
+
+    Raises UserError when a class has fewer images than the configuration asks for.
+    """
+    data = training.data
+    chosen = of_seen_classes(training, labels)
+    try:
+        if (imbalance := data.imbalance) is not None:
+            counts = imbalanced_counts(
+                training.dataset.num_classes, imbalance.smallest, imbalance.largest
+            )
+            some = torch.from_numpy(imbalanced(labels.numpy(), counts.tolist(), imbalance.draw))
+            chosen = some[torch.isin(some, chosen)]
+        if data.validation is None:
+            return chosen, chosen[:0]
+        held = holdout(labels[chosen].numpy(), data.validation.share, data.validation.draw)
+    except ValueError as error:
+        raise UserError(f"data ({data.name}): {error}") from None
+    mask = torch.from_numpy(held)
+    return chosen[~mask], chosen[mask]

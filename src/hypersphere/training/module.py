@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from hypersphere.config.training import Training
-from hypersphere.data.load import load
 from hypersphere.data.transforms import ToInput
 from hypersphere.evaluation.embeddings import Embeddings
 from hypersphere.heads import Head
 from hypersphere.seeds import derive
-from hypersphere.training.images import CHUNK
+from hypersphere.training.images import Everything
+
+# What the validation loaders of a data module hold, in their order.
+WATCHED = ("test_accuracy", "validation_accuracy")
 
 
 class Network(nn.Module):
@@ -29,11 +32,10 @@ class Network(nn.Module):
     def __init__(self, training: Training) -> None:
         super().__init__()
         data, facts = training.data, training.dataset
-        statistics = (facts.mean, facts.std) if data.normalize else (None, None)
-        self.to_input = ToInput(data.size, *statistics)
+        self.to_input = ToInput(data.size, *data.statistics(facts))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive("initialisation", training.settings.seed) % 2**63)
-            size = data.size or facts.size
+            size = data.input_size(facts)
             self.backbone = training.components["backbone"].build(facts.channels, size)
             num_classes = len(training.split().seen)
             self.head: Head = training.components["head"].build(self.backbone.dim, num_classes)
@@ -47,8 +49,8 @@ class Network(nn.Module):
 class TrainingModule(pl.LightningModule):
     """One training run. `step` is the whole of its arithmetic; other drivers call it too.
 
-    history: one dict per finished epoch (epoch, loss, test_accuracy where the head classifies,
-    seconds); it travels in the checkpoint, so a resumed run keeps the whole curve.
+    history: one dict per finished epoch (epoch, loss, test_accuracy and validation_accuracy where
+    the head classifies, seconds); it travels in the checkpoint, so a resumed run keeps the curve.
     """
 
     def __init__(self, training: Training) -> None:
@@ -56,7 +58,7 @@ class TrainingModule(pl.LightningModule):
         self.training_config = training
         self.network = Network(training)
         self.history: list[dict[str, Any]] = []
-        self._test_accuracy: float | None = None
+        self._accuracies: dict[str, float] = {}
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """Loss of one batch. images: (n, c, h, w) uint8; labels: (n,) among the seen classes."""
@@ -85,23 +87,24 @@ class TrainingModule(pl.LightningModule):
         self._started = time.perf_counter()
 
     def on_validation_epoch_start(self) -> None:
-        self._correct = torch.zeros((), device=self.device)
-        self._count = 0
+        self._correct = torch.zeros(len(WATCHED), device=self.device)
+        self._count = [0] * len(WATCHED)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+    def validation_step(
+        self, batch: tuple[Tensor, Tensor], _: int, dataloader_idx: int = 0
+    ) -> None:
         images, labels = batch
         logits = self.network.head.logits(self.network(images))
-        self._correct += (logits.argmax(1) == labels).sum()
-        self._count += len(labels)
+        self._correct[dataloader_idx] += (logits.argmax(1) == labels).sum()
+        self._count[dataloader_idx] += len(labels)
 
     def on_validation_epoch_end(self) -> None:
-        self._test_accuracy = self._correct.item() / self._count
+        found = zip(WATCHED, self._correct.tolist(), self._count, strict=True)
+        self._accuracies = {name: correct / count for name, correct, count in found if count}
 
     def on_train_epoch_end(self) -> None:
         loss = self._loss_sum.item() / max(self._batches, 1)
-        entry = {"epoch": self.current_epoch + 1, "loss": loss}
-        if self._test_accuracy is not None:
-            entry["test_accuracy"] = self._test_accuracy
+        entry = {"epoch": self.current_epoch + 1, "loss": loss, **self._accuracies}
         entry["seconds"] = round(time.perf_counter() - self._started, 3)
         self.history.append(entry)
         self._stop_if_diverged()
@@ -125,16 +128,14 @@ class TrainingModule(pl.LightningModule):
 
 
 @torch.inference_mode()
-def embed(network: Network, dataset: str, precision: str) -> Embeddings:
+def embed(network: Network, everything: Everything, precision: str) -> Embeddings:
     """Embed all training and test images, in evaluation mode and the training's precision."""
     network.eval()
-    data = load(dataset)
     device = next(network.parameters()).device
 
-    def run(images: Tensor) -> Tensor:
+    def run(batches: Iterable[Tensor]) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            return torch.cat([network(part.to(device)).cpu() for part in images.split(CHUNK)])
+            return torch.cat([network(images.to(device)).cpu() for images in batches])
 
-    return Embeddings(
-        run(data.train_images), data.train_labels, run(data.test_images), data.test_labels
-    )
+    (train, train_labels), (test, test_labels) = everything["train"], everything["test"]
+    return Embeddings(run(train), train_labels, run(test), test_labels)

@@ -19,8 +19,9 @@ from hypersphere.files import write_atomically, write_text
 from hypersphere.store import Store
 from hypersphere.store.records import Record
 from hypersphere.training.callbacks import RESUME, EpochLog, ResumePoint, Say, quiet, usable
+from hypersphere.training.files import FileImages
 from hypersphere.training.images import SmallImages
-from hypersphere.training.module import Network, TrainingModule, embed
+from hypersphere.training.module import WATCHED, Network, TrainingModule, embed
 
 MODEL, EMBEDDINGS = "model.safetensors", "embeddings.safetensors"
 TOLERANCE = 0.02  # of a retrained run's accuracies and relative loss, on another machine or version
@@ -92,7 +93,7 @@ def check_same(record: Record, fresh: Record) -> None:
 
 def _numbers(record: Record) -> dict[str, float]:
     """Every number that a retrained run can be held against, by a name for people."""
-    keys = ("loss", "test_accuracy")
+    keys = ("loss", *WATCHED)
     curve = {
         f"epoch {entry['epoch']} gives {key}": entry[key]
         for entry in record["epochs"]
@@ -116,6 +117,7 @@ def _train(training: Training, store: Store, folder: Path, say: Say) -> Record:
     if training.parent is not None:
         _start_from(module.network, training.parent, store, say)
     schedule = training.components["schedule"].build()
+    images = SmallImages(training) if training.dataset.in_memory else FileImages(training)
     with quiet():
         trainer = pl.Trainer(
             accelerator="auto",
@@ -132,11 +134,11 @@ def _train(training: Training, store: Store, folder: Path, say: Say) -> Record:
             default_root_dir=folder,
         )
         resume = usable(folder / RESUME, say)
-        trainer.fit(module, SmallImages(training), ckpt_path=resume)
+        trainer.fit(module, images, ckpt_path=resume)
     device = str(trainer.strategy.root_device)
     network = module.network.to(device)
     embedding_started = time.time()
-    embeddings = embed(network, training.data.name, training.settings.precision)
+    embeddings = embed(network, images.everything(), training.settings.precision)
     write_atomically(folder / MODEL, lambda path: save_file(_contiguous(network), path))
     write_atomically(folder / EMBEDDINGS, embeddings.save)
 
@@ -147,10 +149,10 @@ def _train(training: Training, store: Store, folder: Path, say: Say) -> Record:
     return record | {
         "parent": training.parent,
         "config": training.raw,
-        "data": {"name": training.data.name, "content": training.dataset.content},
+        "data": {"name": training.data.name, "content": images.content},
         "diverged": not math.isfinite(last["loss"]),
         "epochs": module.history,
-        "metrics": {key: last[key] for key in ("loss", "test_accuracy") if key in last},
+        "metrics": {key: last[key] for key in ("loss", *WATCHED) if key in last},
         "files": {name: _sha256(folder / name) for name in (MODEL, EMBEDDINGS)},
         "artifacts": {},
     }

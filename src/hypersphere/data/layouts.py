@@ -1,0 +1,467 @@
+"""How each layout on disk becomes labels and pixels, or labels and image files.
+
+A reader lists one dataset as it lies there, in whatever order; load.py checks the counts and
+puts it into canonical order. What torchvision.datasets parses, it parses.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hypersphere import paths
+from hypersphere.data.facts import DATASETS, Dataset
+from hypersphere.data.order import name_order, pixel_order
+from hypersphere.data.splits import choose_by_count, holdout
+from hypersphere.errors import UserError
+
+
+class DataError(UserError):
+    """A dataset that cannot be read. state: `missing`, `partial` or `corrupt`."""
+
+    def __init__(self, message: str, state: str = "corrupt") -> None:
+        super().__init__(message)
+        self.state = state
+
+
+@dataclass
+class Part:
+    """One split of a dataset.
+
+    labels: (n,) int64. pixels: (n, height, width, channels) uint8, or files: n paths, and names:
+    what sorts them (the path below the dataset's folder). targets: further numbers per image.
+    """
+
+    labels: np.ndarray
+    pixels: np.ndarray | None = None
+    files: list[Path] | None = None
+    names: list[str] = field(default_factory=list)
+    targets: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def take(self, chosen: np.ndarray) -> Part:
+        """The images at the positions `chosen` (int64)."""
+        return Part(
+            self.labels[chosen],
+            None if self.pixels is None else self.pixels[chosen],
+            None if self.files is None else [self.files[i] for i in chosen],
+            [self.names[i] for i in chosen] if self.names else [],
+            {key: values[chosen] for key, values in self.targets.items()},
+        )
+
+
+@dataclass
+class Listing:
+    """Both splits, and the classes by label (names: the same for people)."""
+
+    train: Part
+    test: Part
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+def read(name: str) -> Listing:
+    """List dataset `name` under HYPERSPHERE_DATA. Pixels are read only where a file holds many
+    images. Raises DataError (missing, partial or corrupt), naming the file and the remedy."""
+    facts = DATASETS[name]
+    listing = _READERS[facts.layout](name, facts)
+    for part in (listing.train, listing.test):
+        if len(part.labels) and not 0 <= part.labels.min() <= part.labels.max() < facts.num_classes:
+            raise DataError(
+                f"{name}: labels {part.labels.min()} .. {part.labels.max()} lie outside its"
+                f" {facts.num_classes} classes; get the dataset again"
+            )
+    return listing
+
+
+def place(name: str) -> Path | None:
+    """Where the dataset lies, None when none of its places is there."""
+    facts = DATASETS[name]
+    if "of" in facts.options:
+        return place(facts.options["of"])
+    for where in facts.where:
+        folder, _, inner = where.partition("/{")
+        parts = inner.rstrip("}").split(",") if inner else ["."]
+        if all((paths.data_dir() / folder / part).exists() for part in parts):
+            return paths.data_dir() / folder
+    return Path(facts.options["folder"]) if "folder" in facts.options else None
+
+
+def needed_place(name: str) -> Path:
+    """Like `place`. Raises DataError (missing) with the way to get the dataset."""
+    if (folder := place(name)) is None or not folder.exists():
+        raise DataError(missing(name), "missing")
+    return folder
+
+
+def missing(name: str) -> str:
+    """One line that says how to get a dataset that is not here."""
+    facts = DATASETS[name]
+    if "of" in facts.options:
+        return f"{name} is made from {facts.options['of']}: {missing(facts.options['of'])}"
+    where = " or ".join(facts.where) or facts.options.get("folder", name)
+    return (
+        f"{name} is not under {paths.data_dir()} ({where}): run `hypersphere data get {name}`"
+        " where there is a network, or copy it there and set HYPERSPHERE_DATA"
+    )
+
+
+def available(name: str) -> str | None:
+    """None when `name` can be read without a download, else one line that says how to get it.
+
+    Looks for files only; whether they are intact shows when they are loaded.
+    """
+    facts = DATASETS[name]
+    if facts.layout == "digits":
+        return None
+    if "of" in facts.options:
+        return available(facts.options["of"]) and missing(name)
+    folder = place(name)
+    return None if folder is not None and folder.exists() else missing(name)
+
+
+# Readers
+
+
+def _digits(name: str, facts: Dataset) -> Listing:
+    """scikit-learn's 8 x 8 digits; every fifth image of a class, by its pixels, is a test image."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    # 0..16 grey levels; 15.9375 puts 16 at 255 and keeps the steps equal.
+    images = np.round(bunch.images * 15.9375).astype(np.uint8)[..., None]
+    order = pixel_order(images, bunch.target)
+    images, labels = images[order], bunch.target[order].astype(np.int64)
+    rank = np.arange(len(labels)) - np.searchsorted(labels, labels)
+    everything, test = Part(labels, images), rank % 5 == 4
+    return _listing(
+        facts, everything.take(np.flatnonzero(~test)), everything.take(np.flatnonzero(test))
+    )
+
+
+def _torchvision(name: str, facts: Dataset) -> Listing:
+    """Official files through torchvision, or class folders where those lie instead."""
+    folder = needed_place(name)
+    if (folder / "train").is_dir():
+        return _class_folders(name, facts)
+    import torchvision  # takes seconds, and plans and renderings only ask whether files are there
+
+    parser = getattr(torchvision.datasets, facts.options["parser"])
+    # Its own checks want files nobody needs (STL-10's unlabelled images, CIFAR's exact pickles);
+    # archives are checked when they are fetched, and pixels by load.py.
+    own: dict[str, Any] = {"_check_integrity": lambda self: True}
+    if hasattr(parser, "meta"):
+        own["meta"] = {**parser.meta, "md5": None}
+    parser = type(parser.__name__, (parser,), own)
+    splits = ("train", "test") if facts.options["parser"] == "STL10" else (True, False)
+    key = "split" if facts.options["parser"] == "STL10" else "train"
+    try:
+        parsed = [parser(paths.data_dir(), **{key: split}) for split in splits]
+    except Exception as error:  # each damage has its own exception there
+        raise DataError(
+            f"{name}: the files under {folder} are damaged or incomplete"
+            f" ({' '.join(str(error).split())}); run `hypersphere data get {name} --replace`"
+        ) from error
+    parts = [_of_parser(part, facts) for part in parsed]
+    for part in parts:
+        if part.pixels is not None and len(part.pixels) != len(part.labels):
+            raise DataError(
+                f"{name}: {len(part.pixels)} images but {len(part.labels)} labels under {folder};"
+                f" run `hypersphere data get {name} --replace`"
+            )
+    return _listing(facts, *parts)
+
+
+def _of_parser(parsed: Any, facts: Dataset) -> Part:
+    pixels = np.asarray(parsed.data)
+    labels = np.asarray(parsed.labels if hasattr(parsed, "labels") else parsed.targets)
+    if pixels.ndim == 3:
+        pixels = pixels[..., None]
+    elif pixels.shape[1] == facts.channels:  # STL-10 keeps the channels first
+        pixels = pixels.transpose(0, 2, 3, 1)
+    return Part(labels.astype(np.int64), pixels)
+
+
+def _class_folders(name: str, facts: Dataset) -> Listing:
+    """`<split>/<class>/**` image files; a class of the training images may lack test images."""
+    folder = needed_place(name)
+    if (share := facts.options.get("test_share")) is not None:
+        return _one_folder(name, facts, folder, share)
+    splits = [folder / facts.options.get(split, split) for split in ("train", "test")]
+    found = [_image_folder(name, split) for split in splits]
+    classes = facts.classes
+    if classes is None:
+        classes = tuple(found[0][1])
+    parts = []
+    for split, (samples, folders) in zip(splits, found, strict=True):
+        if strange := sorted(set(folders) - set(classes)):
+            lacking = sorted(set(classes) - set(folders))[:5]
+            raise DataError(
+                f"{split}: class folders {strange} are none of {name}'s classes"
+                f" (without a folder: {lacking}); rename them, or copy the dataset again"
+            )
+        label = {i: classes.index(c) for i, c in enumerate(folders)}
+        parts.append(_files(folder, [Path(p) for p, _ in samples], [label[y] for _, y in samples]))
+    return _listing(facts, *parts, classes=classes, names=_names_by_id(folder, facts, classes))
+
+
+def _one_folder(name: str, facts: Dataset, folder: Path, share: float) -> Listing:
+    """`<class>/**`: a share of each class, drawn once and for all, is the test set."""
+    samples, classes = _image_folder(name, folder)
+    everything = _files(folder, [Path(p) for p, _ in samples], [y for _, y in samples])
+    everything = everything.take(name_order(everything.names, everything.labels))
+    try:
+        held = holdout(everything.labels, share, 0)
+    except ValueError as error:
+        raise DataError(f"{name}: {error}; give the class more images") from None
+    parts = [everything.take(np.flatnonzero(chosen)) for chosen in (~held, held)]
+    return _listing(facts, *parts, classes=facts.classes or tuple(classes))
+
+
+def _image_folder(name: str, folder: Path) -> tuple[list[tuple[str, int]], list[str]]:
+    from torchvision.datasets import ImageFolder
+
+    try:
+        found = ImageFolder(folder)
+    except OSError as error:
+        text = " ".join(str(error).split())
+        if empty := re.search(r"Found no valid file for the classes (.*?)\. ", text):
+            raise DataError(
+                f"{folder}: class {empty.group(1)} has no image; copy {name} again, or remove its"
+                " empty folder",
+                "partial",
+            ) from None
+        raise DataError(f"{folder}: cannot be read as class folders ({text})", "partial") from None
+    return found.samples, found.classes
+
+
+def _names_by_id(folder: Path, facts: Dataset, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Readable names where the dataset has a file of them (folder name -> name)."""
+    if "names" not in facts.options:
+        return facts.names or classes
+    names = _json(folder / facts.options["names"])
+    return tuple(names.get(c, c) for c in classes)
+
+
+def _tiny_imagenet(name: str, facts: Dataset) -> Listing:
+    """`train/<wnid>/images/*`; `val/images/*` with val_annotations.txt, or val/<wnid>/**."""
+    folder, position = needed_place(name), _positions(facts)
+    parts = [_by_folder(name, position, folder, folder / "train")]
+    table = folder / "val" / "val_annotations.txt"
+    if table.exists():
+        rows = [line.split("\t") for line in _lines(table)]
+        labels = [_label(position, row[1], table) for row in rows]
+        parts.append(_files(folder, [folder / "val" / "images" / row[0] for row in rows], labels))
+        _all_there(name, parts[1])
+    else:
+        parts.append(_by_folder(name, position, folder, folder / "val"))
+    return _listing(facts, *parts)
+
+
+def _by_folder(name: str, position: dict[str, int], root: Path, folder: Path) -> Part:
+    samples, folders = _image_folder(name, folder)
+    labels = [_label(position, folders[y], folder) for _, y in samples]
+    return _files(root, [Path(path) for path, _ in samples], labels)
+
+
+def _cub(name: str, facts: Dataset) -> Listing:
+    """images.txt, image_class_labels.txt and train_test_split.txt, joined by image number."""
+    folder = needed_place(name)
+    tables = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt")
+    images, labels, split, names = (
+        dict(line.split(maxsplit=1) for line in _lines(folder / table)) for table in tables
+    )
+    position = _positions(facts)
+    parts = []
+    for wanted in ("1", "0"):
+        numbers = [n for n in images if split.get(n) == wanted]
+        classes = [
+            _label(position, names.get(labels.get(n, ""), "?"), folder / tables[1]) for n in numbers
+        ]
+        parts.append(_files(folder, [folder / "images" / images[n] for n in numbers], classes))
+        _all_there(name, parts[-1])
+    return _listing(facts, *parts)
+
+
+def _coco(name: str, facts: Dataset) -> Listing:
+    """Annotations in COCO's form (iNaturalist): images, annotations, categories."""
+    folder = needed_place(name)
+    parts, classes = [], ()
+    for split in ("train", "test"):
+        found = _json(folder / facts.options[split])
+        try:
+            categories = sorted(found["categories"], key=lambda c: c["id"])
+            label = {c["id"]: i for i, c in enumerate(categories)}
+            of_image = {a["image_id"]: a["category_id"] for a in found["annotations"]}
+            files = [folder / image["file_name"] for image in found["images"]]
+            labels = [label[of_image[image["id"]]] for image in found["images"]]
+        except (KeyError, TypeError) as error:
+            raise DataError(
+                f"{folder / facts.options[split]}: lacks {error} (images, annotations, categories);"
+                f" get {name} again"
+            ) from None
+        classes = tuple(c["name"] for c in categories)
+        parts.append(_files(folder, files, labels))
+        _all_there(name, parts[-1])
+    return _listing(facts, *parts, classes=classes, names=classes)
+
+
+def _csv(name: str, facts: Dataset) -> Listing:
+    """A table per split with a column for the image's file, one for its label, and targets."""
+    import pandas
+
+    folder, options = needed_place(name), facts.options
+    tables, parts = [], []
+    for split in ("train", "test"):
+        path = folder / options[split]["table"]
+        columns = [options["file"], options["label"], *options["targets"].values()]
+        try:
+            tables.append(pandas.read_csv(path, usecols=columns))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: cannot be read ({error}); copy {name} again") from None
+        if tables[-1].isna().any(axis=None):
+            row = int(tables[-1].isna().any(axis=1).to_numpy().argmax())
+            raise DataError(f"{path}: line {row + 2} lacks one of {columns}; copy {name} again")
+    # The released code takes the classes from the training table; a school that only the test
+    # images have would have no label there.
+    classes = tuple(sorted({str(c) for t in tables for c in t[options["label"]]}))
+    for split, table in zip(("train", "test"), tables, strict=True):
+        ids = [f"{i}{options['ending']}" for i in table[options["file"]]]
+        labels = [classes.index(str(c)) for c in table[options["label"]]]
+        part = _files(folder, [folder / options[split]["images"] / i for i in ids], labels)
+        part.targets = {
+            key: table[column].to_numpy(np.float32) for key, column in options["targets"].items()
+        }
+        _all_there(name, part)
+        parts.append(part)
+    return _listing(facts, *parts, classes=classes, names=classes)
+
+
+def _arrays(name: str, facts: Dataset) -> Listing:
+    """A test set of two .npy files: images (n, h, w, c) uint8 and labels (n,)."""
+    folder = needed_place(name)
+    images, labels = (array(folder / facts.options[key], name) for key in ("images", "labels"))
+    empty = Part(np.zeros(0, np.int64), np.zeros((0, *images.shape[1:]), np.uint8))
+    return _listing(facts, empty, Part(np.asarray(labels, np.int64), np.asarray(images)))
+
+
+def _subset(name: str, facts: Dataset) -> Listing:
+    """Some classes of another dataset, in their old order."""
+    options = facts.options
+    whole = read(options["of"])
+    if "first" in options:
+        chosen = list(range(options["first"]))
+    else:
+        counts = np.bincount(whole.train.labels, minlength=len(whole.classes))
+        try:
+            chosen = choose_by_count(counts, **options["by_count"])
+        except ValueError as error:
+            raise DataError(f"{name}: {options['of']} {error}", "partial") from None
+    label = np.full(len(whole.classes), -1)
+    label[chosen] = np.arange(len(chosen))
+    parts = []
+    for part in (whole.train, whole.test):
+        part = part.take(np.flatnonzero(label[part.labels] >= 0))
+        part.labels = label[part.labels]
+        parts.append(part)
+    classes, names = ([of[i] for i in chosen] for of in (whole.classes, whole.names))
+    return Listing(parts[0], parts[1], tuple(classes), tuple(names))
+
+
+def _corrupted_arrays(name: str, facts: Dataset) -> Listing:
+    raise DataError(
+        f"{name}: holds one test set per corruption and severity: see load.corrupted_test"
+    )
+
+
+def array(path: Path, name: str) -> np.ndarray:
+    """A .npy file, memory-mapped. Raises DataError naming the file."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        state = "corrupt" if path.exists() else "partial"
+        raise DataError(
+            f"{path}: cannot be read as an array ({error}); run `hypersphere data get {name}`"
+            " --replace",
+            state,
+        ) from None
+
+
+# What the readers share
+
+
+def _listing(
+    facts: Dataset,
+    train: Part,
+    test: Part,
+    *,
+    classes: tuple[str, ...] | None = None,
+    names: tuple[str, ...] | None = None,
+) -> Listing:
+    classes = classes or facts.classes or ()
+    return Listing(train, test, classes, names or facts.names or classes)
+
+
+def _files(root: Path, files: list[Path], labels: list[int]) -> Part:
+    names = [path.relative_to(root).as_posix() for path in files]
+    return Part(np.array(labels, np.int64), files=files, names=names)
+
+
+def _all_there(name: str, part: Part) -> None:
+    assert part.files is not None
+    gone = [path for path in part.files if not path.exists()]
+    if gone:
+        raise DataError(
+            f"{name}: {len(gone)} of {len(part.files)} listed images are not there, the first is"
+            f" {gone[0]}; copy the dataset again or run `hypersphere data get {name} --replace`",
+            "partial",
+        )
+
+
+def _label(position: dict[str, int], found: str, where: Path) -> int:
+    if found not in position:
+        raise DataError(
+            f"{where}: {found!r} is none of the dataset's {len(position)} classes; get it again"
+        )
+    return position[found]
+
+
+def _positions(facts: Dataset) -> dict[str, int]:
+    assert facts.classes is not None
+    return {c: label for label, c in enumerate(facts.classes)}
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path}: cannot be read ({error}); get the dataset again", "partial"
+        ) from None
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        state = "corrupt" if path.exists() else "partial"
+        raise DataError(f"{path}: cannot be read ({error}); get the dataset again", state) from None
+
+
+_READERS: dict[str, Callable[[str, Dataset], Listing]] = {
+    "digits": _digits,
+    "torchvision": _torchvision,
+    "class_folders": _class_folders,
+    "tiny_imagenet": _tiny_imagenet,
+    "cub": _cub,
+    "coco": _coco,
+    "csv": _csv,
+    "arrays": _arrays,
+    "corrupted_arrays": _corrupted_arrays,
+    "subset": _subset,
+}
