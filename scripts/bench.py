@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Speed figures as ratios, variants taking turns in one run on random pixels; one thread.
+"""Speed figures as ratios, variants taking turns in one run.
 
 python scripts/bench.py [--rounds 5]
 
@@ -14,12 +14,16 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import PIL.Image
 import torch
-import torchvision
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
+from torchvision import transforms as v1
 
 from hypersphere import provenance
 from hypersphere.config import compose, split_config
+from hypersphere.data.layouts import available
+from hypersphere.data.load import load
+from hypersphere.data.transforms import ToInput
 from hypersphere.training.images import EpochBatches
 from hypersphere.training.module import TrainingModule
 
@@ -27,50 +31,88 @@ BATCH = 32
 
 
 class PilImages(torch.utils.data.Dataset):
-    """The published style: one PIL image at a time, ToTensor, collated by a DataLoader."""
+    """The published style: one PIL image at a time through torchvision's transforms."""
 
-    def __init__(self, images: torch.Tensor, labels: torch.Tensor) -> None:
-        self.images, self.labels = images[:, 0].numpy(), labels.tolist()
-        self.transform = torchvision.transforms.ToTensor()
+    def __init__(self, images: torch.Tensor, labels: torch.Tensor, transform: object) -> None:
+        pixels = images.permute(0, 2, 3, 1).numpy()
+        self.images = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+        self.labels, self.transform = labels.tolist(), transform
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        image = torchvision.transforms.functional.to_pil_image(self.images[index])
-        return self.transform(image), self.labels[index]
+        return self.transform(PIL.Image.fromarray(self.images[index])), self.labels[index]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
-    torch.set_num_threads(1)
     machine = provenance.hardware("cpu")
-    print(f"{machine['processor']}, AMX: {'yes' if machine['amx'] else 'no'}, one thread")
+    amx = "yes" if machine["amx"] else "no"
+    print(f"{machine['processor']}, {machine['cores']} cores, AMX: {amx}")
+    torch.set_num_threads(1)  # as in a packed run: the published style has its workers beside that
+    images, labels, source = cifar()
+    report(
+        f"data stage, CIFAR-10 ({source}), crop + flip + normalise, batch 128",
+        data_stage(images, labels, CIFAR, 128),
+        rounds,
+    )
     images = torch.randint(0, 256, (3200, 1, 28, 28), dtype=torch.uint8)
     labels = torch.arange(3200) % 8
-    report("data stage, 28 x 28, batch 32", data_stage(images, labels), rounds)
-    report("training step, VGG with 2 blocks, batch 32", steps(images, labels), rounds)
+    report(
+        "data stage, 28 x 28, to [0, 1], batch 32",
+        data_stage(images, labels, ["paper=nsl/paper"], BATCH, workers=0),
+        rounds,
+    )
+    report("training step, VGG with 2 blocks, batch 32, 1 core", steps(images, labels), rounds)
 
 
-def data_stage(images: torch.Tensor, labels: torch.Tensor) -> dict[str, Callable[[], int]]:
-    """One pass over the images, as each style feeds a network."""
-    module = TrainingModule(training("bf16"))
+CIFAR = [
+    "data=cifar10", "data.augmentation={crop_padding: 4, flip: true}", "data.normalize=true",
+    "split=all_classes", "batches=shuffled", "batches.size=128", "evaluations=none",
+]  # fmt: skip
+
+
+def cifar() -> tuple[torch.Tensor, torch.Tensor, str]:
+    """CIFAR-10's training images where they are at hand, else as many random ones."""
+    if available("cifar10") is None:
+        data = load("cifar10")
+        return data.train_images, data.train_labels, "real images"
+    images = torch.randint(0, 256, (50_000, 3, 32, 32), dtype=torch.uint8)
+    labels = torch.arange(50_000) % 10
+    return images.contiguous(memory_format=torch.channels_last), labels, "random pixels"
+
+
+def data_stage(
+    images: torch.Tensor, labels: torch.Tensor, config: list[str], batch: int, workers: int = 2
+) -> dict[str, Callable[[], int]]:
+    """One pass over the images, as each style feeds a network: the same augmentations."""
+    chosen = split_config(compose(config))[0]
+    to_input = ToInput(None, *chosen.data.statistics(chosen.dataset))
+    steps: list[object] = [v1.ToTensor()]
+    if chosen.data.augmentation:
+        padding = chosen.data.augmentation.crop_padding
+        steps = [v1.RandomCrop(images.shape[-1], padding), v1.RandomHorizontalFlip(), *steps]
+    if chosen.data.normalize:
+        steps.append(v1.Normalize(chosen.dataset.mean, chosen.dataset.std))
+    pil = PilImages(images, labels, v1.Compose(steps))
 
     def published() -> int:
-        return sum(len(y) for _, y in DataLoader(PilImages(images, labels), BATCH, shuffle=True))
+        loader = DataLoader(pil, batch, shuffle=True, num_workers=workers)
+        return sum(len(y) for _, y in loader)
 
-    def tensors() -> int:
-        return sum(
-            len(y) for _, y in DataLoader(TensorDataset(images, labels), BATCH, shuffle=True)
-        )
+    def alone() -> int:
+        some = torch.utils.data.Subset(pil, range(len(pil) // 4))  # slower: a quarter will do
+        return sum(len(y) for _, y in DataLoader(some, batch, shuffle=True))
 
     def ours() -> int:
-        batches = EpochBatches(training("bf16"), images, labels, epoch=0)
-        return sum(len(module.network.to_input(x)) for x, _ in batches)
+        batches = EpochBatches(chosen, images, labels, epoch=0)
+        return sum(len(to_input(x)) for x, _ in batches)
 
-    return {"PIL, DataLoader": published, "tensors, DataLoader": tensors, "in memory": ours}
+    found = {f"PIL, DataLoader with {workers} workers": published} if workers else {}
+    return {**found, "PIL, DataLoader without workers": alone, "in memory, one thread": ours}
 
 
 def steps(images: torch.Tensor, labels: torch.Tensor) -> dict[str, Callable[[], int]]:
@@ -108,12 +150,12 @@ def report(title: str, variants: dict[str, Callable[[], int]], rounds: int) -> N
             images = work()
             if turn:
                 rates[name].append(images / (time.perf_counter() - started))
-    print(f"\n{title}\n{'':<24}{'img/s min':>12}{'median':>12}{'max':>12}{'ratio':>8}")
+    print(f"\n{title}\n{'':<36}{'img/s min':>12}{'median':>12}{'max':>12}{'ratio':>8}")
     first = np.array(next(iter(rates.values())))
     for name, found in rates.items():
         ratio = statistics.median(np.array(found) / first)
         low, mid, high = min(found), statistics.median(found), max(found)
-        print(f"{name:<24}{low:>12,.0f}{mid:>12,.0f}{high:>12,.0f}{ratio:>8.1f}")
+        print(f"{name:<36}{low:>12,.0f}{mid:>12,.0f}{high:>12,.0f}{ratio:>8.1f}")
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ class Data(pydantic.BaseModel):
 
     def misfit(self, facts: Dataset) -> str:
         """What of this does not suit the dataset, in one line; "" when all does."""
-        if not facts.train:
+        if not facts.train and facts.test:
             return "has no training images: it only tests networks of another dataset"
         if facts.in_memory and self.views is not None:
             return "is held in memory: views are for image files; use size and augmentation"
@@ -140,7 +140,8 @@ class Data(pydantic.BaseModel):
 
 def describe(data: Data, facts: Dataset) -> str:
     """One line of protocol for people: what of which images reaches the network."""
-    said = [f"{data.name}: {facts.train:,} + {facts.test:,} images"]
+    counts = f": {facts.train:,} + {facts.test:,} images" if facts.train else ""
+    said = [f"{data.name}{counts}"]
     if data.imbalance:
         said.append(
             f"trained on {data.imbalance.smallest} to {data.imbalance.largest} per class"

@@ -30,7 +30,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "data",
         help="datasets: status, get, check, show, add",
-        description="Datasets lie under HYPERSPHERE_DATA (default: data/), in torchvision's layouts.",
+        description="Datasets lie under HYPERSPHERE_DATA (default: data/), as torchvision has them",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -258,8 +258,8 @@ def add(name: str, folder: Path, *, test_share: float | None = None) -> Dataset:
         "citation": "your own",
         "order": "name",
     }
-    provisional = Dataset(**entry, num_classes=1, train=0, test=0)
-    DATASETS.added[name] = provisional
+    # How many classes and images there are is what reading it will tell.
+    DATASETS.added[name] = Dataset(**entry, num_classes=2**31, train=0, test=0)
     try:
         listing = read(name)
         files = [*(listing.train.files or []), *(listing.test.files or [])]

@@ -211,11 +211,18 @@ def _in_name_order(part: Part) -> Part:
 
 
 def _check_content(name: str, facts: Dataset, found: str) -> None:
-    if facts.content and found != facts.content:
+    if found == facts.content or not facts.content:
+        return
+    if "folder" in facts.options:  # a user's own
         raise DataError(
-            f"{name}: the images or labels under {paths.data_dir()} differ from the published"
-            f" dataset (content {found[:12]}, expected {facts.content[:12]}); get it again"
+            f"{name}: the images under {facts.options['folder']} are not those that were added"
+            f" (content {found[:12]}, then {facts.content[:12]}); to take them as they are now,"
+            f" delete {paths.data_dir() / name} and run `hypersphere data add` again"
         )
+    raise DataError(
+        f"{name}: the images or labels under {paths.data_dir()} differ from the published"
+        f" dataset (content {found[:12]}, expected {facts.content[:12]}); get it again"
+    )
 
 
 def _images(parts: Parts, content: str) -> Images:

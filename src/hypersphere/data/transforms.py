@@ -66,6 +66,9 @@ def crop_and_flip(
         start = (row * wide + draws[1][:, None]) * channels
         pixels = runs.index_select(0, start.flatten()).view(b, height, width, channels)
     if flip:
-        turned = (torch.rand(b, generator=generator) < 0.5).nonzero().flatten().to(device)
-        pixels.index_copy_(0, turned, pixels.index_select(0, turned).flip(2))
+        turned = (torch.rand(b, generator=generator) < 0.5).nonzero().flatten()
+        source = torch.arange(b)
+        source[turned] = b + torch.arange(len(turned))
+        mirrored = pixels.index_select(0, turned.to(device)).flip(2)
+        pixels = torch.cat([pixels, mirrored]).index_select(0, source.to(device))
     return pixels.permute(0, 3, 1, 2)

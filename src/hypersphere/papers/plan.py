@@ -68,10 +68,15 @@ class PlannedItem:
         return preset_of(self.paper, self.spec, self.preset)
 
     @property
+    def trainings(self) -> list[Training]:
+        """The trainings behind its cells, each once."""
+        found = (_training(node) for cell in self.cells for node in cell.nodes.values())
+        return list({t.id: t for t in found if t is not None}.values())
+
+    @property
     def datasets(self) -> set[str]:
         """Names of the datasets its trainings read."""
-        trainings = (_training(node) for cell in self.cells for node in cell.nodes.values())
-        return {training.data.name for training in trainings if training is not None}
+        return {training.data.name for training in self.trainings}
 
 
 @dataclass

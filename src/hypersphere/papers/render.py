@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from hypersphere.config.data import describe
 from hypersphere.errors import UserError
 from hypersphere.papers.plan import Plan, PlannedCell, PlannedItem, make_plan, value_of
 from hypersphere.papers.spec import Paper, paper, paper_keys, published_rows
@@ -83,6 +84,7 @@ def _item(planned: PlannedItem, store: Store, variant: str) -> Item:
         notes.append(
             f"Variant {variant}: {_differs(planned, variant)}; the primary table is {spec.name}."
         )
+    notes += _images(planned)
     notes.append(f"Paper: {about.title} ({about.citation}).")
     return Item(
         paper=planned.paper.key,
@@ -99,6 +101,26 @@ def _item(planned: PlannedItem, store: Store, variant: str) -> Item:
         metric_label=spec.metric_label,
         data=tuple(sorted(planned.datasets)),
     )
+
+
+def _images(planned: PlannedItem) -> list[str]:
+    """What of which images the networks saw, and on which classes they were trained."""
+    trainings = planned.trainings
+    data = sorted({describe(t.data, t.dataset) for t in trainings})
+    splits: dict[str, dict[str, set[str]]] = {}
+    for split in (t.components["split"] for t in trainings):
+        values = splits.setdefault(split.name, {})
+        for key, value in split.params.items():
+            values.setdefault(key, set()).add(str(value))
+    said = [f"Images: {line}." for line in data]
+    for name, values in sorted(splits.items()):
+        params = "; ".join(f"{k} = {', '.join(sorted(v, key=_natural))}" for k, v in values.items())
+        said.append(f"Classes: {name}{f' ({params})' if params else ''}.")
+    return said
+
+
+def _natural(text: str) -> tuple[int, str]:
+    return (len(text), text)  # 2 before 10
 
 
 def _differs(planned: PlannedItem, variant: str) -> str:
