@@ -1,6 +1,5 @@
 """Reading, ordering, transforming and batching images; what is said when a copy is not right."""
 
-import os
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -531,41 +530,3 @@ def test_the_module_trains_on_seen_classes_alone(small):
     chunks = list(tested)
     assert torch.equal(torch.cat([y for _, y in chunks]), module.test[1])
     assert len(Chunks(torch.zeros(1001, 1), torch.zeros(1001))) == 3
-
-
-# The real datasets
-
-
-@pytest.fixture
-def real(request):
-    """A real dataset, or a skip that says which is absent and where it was looked for."""
-    name = request.param
-    if "HYPERSPHERE_DATA" not in os.environ or (missing := available(name)):
-        pytest.skip(f"HYPERSPHERE_DATA is not set; {name} is not looked for"
-                    if "HYPERSPHERE_DATA" not in os.environ else missing)  # fmt: skip
-    yield name
-    load.cache_clear()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("real", ["mnist", "fashion_mnist", "cifar10"], indirect=True)
-def test_real_data(real):
-    facts, data = DATASETS[real], load(real)  # load compares the content hash
-    side, channels = facts.size, facts.channels
-    assert data.train_images.shape == (facts.train, channels, side, side)
-    assert data.test_images.shape == (facts.test, channels, side, side)
-    train, test = data.train_labels.bincount(), data.test_labels.bincount()
-    if real == "mnist":  # Counts of LeCun's files.
-        assert train.tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
-        assert test.tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
-    else:
-        assert train.tolist() == [facts.train // 10] * 10 and test.tolist() == [1000] * 10
-    for c in range(channels):  # Exact, from the histogram of the 256 grey levels.
-        counts = torch.zeros(256, dtype=torch.float64)
-        for part in data.train_images[:, c].split(5000):
-            counts += part.flatten().bincount(minlength=256)
-        level = torch.arange(256, dtype=torch.float64) / 255
-        mean = (counts * level).sum() / counts.sum()
-        std = ((counts * (level - mean) ** 2).sum() / counts.sum()).sqrt()
-        assert mean.item() == pytest.approx(facts.mean[c], abs=5e-4)
-        assert std.item() == pytest.approx(facts.std[c], abs=5e-4)

@@ -21,6 +21,7 @@ EXAMPLES = """examples:
   hypersphere data get cub --from /media/usb      take the archive from a folder or another URL
   hypersphere data show tiny_imagenet             facts, licence, citation, how to stage it by hand
   hypersphere data check                          read all that is here, compare with the published
+  hypersphere data vectors cifar100 glove.6B.300d.txt   which class names have a vector there
   hypersphere data add birds ~/birds              your own {train,test}/<class>/ folders: data=birds
 """
 
@@ -29,7 +30,7 @@ def add_parser(commands: Any) -> None:
     """Add the command `data` to the parser's subcommands."""
     parser = commands.add_parser(
         "data",
-        help="datasets: status, get, check, show, add",
+        help="datasets: status, get, check, show, vectors, add",
         description="Datasets lie under HYPERSPHERE_DATA (default: data/), as torchvision has them",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -57,6 +58,11 @@ def add_parser(commands: Any) -> None:
     show = action("show", _show, "facts, licence, citation, and how to stage a dataset by hand")
     show.add_argument("name")
     show.add_argument("--classes", action="store_true", help="class names in the order of labels")
+
+    vectors = action("vectors", _vectors, "what a file of word vectors holds for the class names")
+    vectors.add_argument("name")
+    vectors.add_argument("file", type=Path, help=".npy, .npz, word2vec (.bin, .txt) or GloVe, .gz")
+    vectors.add_argument("--out", type=Path, help="write them as .npy, one row per label")
 
     add = action("add", _add, "make your own folder of class folders a dataset")
     add.add_argument("name", help="how it will be called: data=NAME")
@@ -147,6 +153,26 @@ def _show(options: argparse.Namespace) -> None:
             print(f"mean {list(facts.mean)}, deviation {list(facts.std)} per channel, of [0, 1]")
         print(f"content {facts.content or 'not known: no complete copy was at hand'}")
     print(f"\n{_by_hand(options.name)}")
+
+
+def _vectors(options: argparse.Namespace) -> None:
+    import numpy as np
+
+    from hypersphere.data.load import class_names
+    from hypersphere.data.semantics import read_vectors
+    from hypersphere.files import write_atomically
+
+    found = read_vectors(options.file, class_names(_known(options.name)))
+    print("\n".join([*found.report(), f"sha256 {found.sha256}"]))
+    if options.out:
+        out = options.out.with_suffix(".npy")
+
+        def write(path: Path) -> None:
+            with open(path, "wb") as file:
+                np.save(file, found.vectors)
+
+        write_atomically(out, write)
+        print(f"written: {out}, rows in the order of `hypersphere data show --classes`")
 
 
 def _add(options: argparse.Namespace) -> None:

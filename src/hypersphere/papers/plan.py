@@ -297,8 +297,8 @@ def _without_revisions(identity: Any) -> str:
 
 
 def _cost_key(identity: Mapping[str, Any]) -> str | None:
-    if identity["kind"] != "training":
-        return None
+    if identity["kind"] != "training" or identity["data"]["name"] not in DATASETS:
+        return None  # cheap, or of somebody's own data that is not here
     return json.dumps(
         [identity[name] for name in ("data", "backbone", "precision")], sort_keys=True
     )
