@@ -197,16 +197,18 @@ def _class_folders(name: str, facts: Dataset) -> Listing:
     classes = facts.classes
     if classes is None:
         classes = tuple(found[0][1])
+    # A name such as T-shirt/top cannot be a folder's.
+    position = {c.replace("/", "_"): i for i, c in enumerate(classes)}
     parts = []
     for split, (samples, folders) in zip(splits, found, strict=True):
-        if strange := sorted(set(folders) - set(classes)):
-            lacking = sorted(set(classes) - set(folders))[:5]
+        if strange := sorted(set(folders) - set(position)):
+            lacking = sorted(set(position) - set(folders))[:5]
             raise DataError(
                 f"{split}: class folders {strange} are none of {name}'s classes"
                 f" (without a folder: {lacking}); rename them, or copy the dataset again"
             )
-        label = {i: classes.index(c) for i, c in enumerate(folders)}
-        parts.append(_files(folder, [Path(p) for p, _ in samples], [label[y] for _, y in samples]))
+        labels = [position[folders[y]] for _, y in samples]
+        parts.append(_files(folder, [Path(p) for p, _ in samples], labels))
     return _listing(facts, *parts, classes=classes, names=_names_by_id(folder, facts, classes))
 
 

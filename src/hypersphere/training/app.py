@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from hypersphere import paths
 from hypersphere.config import Evaluation, Node, compose, split_config
 from hypersphere.config.compose import register_datasets, resolve
+from hypersphere.data.inventory import unready
 from hypersphere.errors import UserError
 from hypersphere.execute import run_node
 from hypersphere.store import Store
@@ -36,10 +37,12 @@ def main() -> None:
 
 
 def check_jobs(overrides: list[str]) -> None:
-    """Compose and check every job of a (multi)run before the first one trains.
+    """Compose and check every job of a (multi)run before the first one trains, and that the images
+    of those still to be trained are here.
 
     Raises UserError for the first that does not hold.
     """
+    store = Store()
     ours = [override for override in overrides if not override.lstrip("+~").startswith("hydra")]
     try:
         parsed = OverridesParser.create().parse_overrides(ours)
@@ -48,7 +51,9 @@ def check_jobs(overrides: list[str]) -> None:
         raise UserError(f"{' '.join(ours)}: {str(error).splitlines()[0]}") from None
     for batch in batches:
         for job_overrides in batch:
-            split_config(compose(job_overrides))
+            training, _ = split_config(compose(job_overrides))
+            if store.get(training.id) is None and (why := unready(training.data.name)):
+                raise UserError(why)
 
 
 def job(config: DictConfig) -> None:

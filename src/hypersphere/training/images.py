@@ -78,7 +78,8 @@ class SmallImages(pl.LightningDataModule):
         tested = of_seen_classes(self.training, data.test_labels)
 
         def part(images: Tensor, labels: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-            images = images[chosen].contiguous(memory_format=torch.channels_last)
+            if len(chosen) < len(images):  # all of them need no copy
+                images = images[chosen].contiguous(memory_format=torch.channels_last)
             return images.to(device), seen_labels(self.training, labels[chosen]).to(device)
 
         self.train = part(data.train_images, data.train_labels, used)
