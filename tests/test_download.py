@@ -218,7 +218,7 @@ def archived(site, file, body=None, **changed):
 
 
 def test_a_file_is_downloaded_and_put_in_place(site, data):
-    assert quiet("a_set", plain(site)) is True
+    assert quiet("a_set", plain(site)) == [site.url()]
     assert (data / "set/x.bin").read_bytes() == BODY
     assert site.requests == [("/good/x.bin", None)]
     assert left(data) == ["set/x.bin"] and not (data / ".downloads").exists()
@@ -890,7 +890,7 @@ def test_a_process_killed_while_clearing_up_is_finished_by_the_next_call(site, d
     (data / ".a_set.replaced").mkdir()
     (data / ".a_set.replaced/0-x.bin").write_text("old")
     site.requests.clear()
-    assert quiet("a_set", resource_) is True
+    assert quiet("a_set", resource_) == []
     assert site.requests == [] and [p.name for p in data.iterdir()] == ["set"]
     assert (data / "set/x.bin").read_bytes() == BODY
 
@@ -1042,7 +1042,7 @@ def test_two_processes_get_it_once(site, data):
     site.ended.set()
     out, _ = process.communicate(timeout=20)
     second.join(20)
-    assert "returned True" in out and answers == [False]
+    assert f"returned {[site.url('slow')]}" in out and answers == [[]]
     assert said == ["a_set: another process is getting it; waiting for that"]
     assert len(site.requests) == 1 and left(data) == ["set/x.bin"]
     assert not (data / ".downloads").exists()
@@ -1060,7 +1060,7 @@ def test_the_one_that_waits_takes_over_from_one_that_is_killed(site, data):
     process.kill()
     process.communicate()
     second.join(20)
-    assert answers == [True] and site.requests[-1][1].startswith("bytes=")
+    assert answers == [[site.url("slow")]] and site.requests[-1][1].startswith("bytes=")
     assert (data / "set/x.bin").read_bytes() == BODY
 
 
@@ -1072,7 +1072,7 @@ def test_the_one_that_waits_to_replace_does_so_when_the_other_failed(site, data)
         thread, answers = in_background(said, resource=resource_, replace=True)
         until(lambda: said)
     thread.join(20)
-    assert answers == [True] and (data / "set/x.bin").read_bytes() == BODY
+    assert answers == [[site.url()]] and (data / "set/x.bin").read_bytes() == BODY
 
 
 def test_a_lock_that_its_owner_removed_holds_nobody(site, data):
@@ -1089,7 +1089,7 @@ def test_a_lock_that_its_owner_removed_holds_nobody(site, data):
     assert site.requests == [] and answers == []  # the second one's turn
     second.close()
     thread.join(20)
-    assert answers == [True] and left(data) == ["set/x.bin"]
+    assert answers == [[site.url()]] and left(data) == ["set/x.bin"]
 
 
 def test_many_at_once_leave_one_good_copy_and_no_lock(site, data):
@@ -1107,7 +1107,8 @@ def test_many_at_once_leave_one_good_copy_and_no_lock(site, data):
 
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
-    assert answers.count(True) == 1 and set(answers) <= {True, False, "exists"}
+    assert answers.count([site.url()]) == 1
+    assert all(answer in ([site.url()], [], "exists") for answer in answers)
     assert len(site.requests) == 1 and not (data / ".downloads").exists()
 
 
@@ -1118,6 +1119,24 @@ def test_nothing_to_download(site, data):
     assert "`into` or `where`" in failure("a_set", resource(Download("a.zip")))
     assert "it has no mirror" in failure("a_set", resource(Download("x.bin")))
     assert left(data) == [] if data.exists() else True
+
+
+@pytest.mark.parametrize(
+    "inner", ["", "set", "data/set"], ids=["its place", "above it", "the data folder"]
+)
+def test_files_of_one_name_are_told_apart_by_their_folders(site, data, tmp_path, inner):
+    """As the released prototypes are: sgd/x.npy and sem/x.npy."""
+    source = tmp_path / "stick"
+    two = []
+    for folder in ("sgd", "sem"):
+        body = folder.encode()
+        (source / inner / folder).mkdir(parents=True)
+        (source / inner / folder / "x.npy").write_bytes(body)
+        two.append(Download("x.npy", (), md5(body), into=f"set/{folder}"))
+    named = source / "data" if inner == "data/set" else source
+    origins = quiet("a_set", resource(*two, where=("set",)), source=str(named))
+    assert len(origins) == 2 and all(o.startswith(str(source)) for o in origins)
+    assert [(data / "set" / f / "x.npy").read_text() for f in ("sgd", "sem")] == ["sgd", "sem"]
 
 
 def test_how_to_stage(data):

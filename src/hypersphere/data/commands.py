@@ -117,8 +117,7 @@ def _get(options: argparse.Namespace) -> None:
         checked = look(name, verify=True)  # before anyone relies on it
         if checked.state != "present":
             raise UserError(checked.detail)
-        if (note := notes.read(name)) and sources:
-            notes.checked(name, note["content"], note["stamp"], ", ".join(sources))
+        notes.came_from(name, ", ".join(sources))
         print(f"{name}: complete under {checked.where}; {checked.detail}")
 
 

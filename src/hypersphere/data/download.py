@@ -55,7 +55,14 @@ class _Order:
     def candidates(self, download: Download) -> list[str | Path]:
         """Where the file may be, in the order they are tried."""
         key = self.key(download)
-        found = [] if self.source is None else [_join(self.source, key)]
+        found: list[str | Path] = []
+        if isinstance(self.source, Path):  # flat, or like the data folder, or like its place there
+            into = Path(download.into)
+            inner = [Path(key), into / download.file, Path(*into.parts[1:], download.file)]
+            found = [self.source / path for path in inner]
+            found = [path for path in found if path.is_file()] or found[:1]
+        elif self.source is not None:
+            found = [_join(self.source, key)]
         if (self.folder / key).is_file():
             found.append(self.folder / key)
         if mirror := os.environ.get("HYPERSPHERE_MIRROR"):
@@ -92,11 +99,12 @@ def get(
     replace: bool = False,
     keep: bool = False,
     say: Say = print,
-) -> bool:
+) -> list[str]:
     """Bring every file of `resource` and put it in place under HYPERSPHERE_DATA.
 
     source: a folder or URL to try first. replace: what stands there already makes way. keep: the
-    downloaded files stay. Returns False when another process brought it while this one waited.
+    downloaded files stay. Returns the folders and URLs that the files came from; none when another
+    process brought them while this one waited, or an earlier call that was cut short.
     Raises UserError, and leaves nothing half-written in place, when there is nothing to download,
     its place is taken, no mirror has a good copy, an archive is damaged or the disk is full.
     """
@@ -116,14 +124,14 @@ def get(
         ) from error
 
 
-def _get(order: _Order, replace: bool, keep: bool) -> bool:
+def _get(order: _Order, replace: bool, keep: bool) -> list[str]:
     name, data, targets = order.name, order.data, order.targets()
     staging, ready, aside = (data / f".{name}.{x}" for x in ("unpacking", "unpacked", "replaced"))
-    before = _stamps(data, targets)
+    before, origins = _stamps(data, targets), []
     with _lock(order) as waited:
         now = _stamps(data, targets)
         if waited and all(now) and (now != before or not replace):
-            return False
+            return []
         # What a killed call had complete is only moved; anything less is made again.
         places = [(os.path.lexists(ready / t), os.path.lexists(data / t)) for t in targets]
         if not (ready.is_dir() and all(map(any, places))):
@@ -132,9 +140,10 @@ def _get(order: _Order, replace: bool, keep: bool) -> bool:
             shutil.rmtree(ready, ignore_errors=True)
             _check_room(order)
             files = [_fetch(order, download) for download in order.resource.downloads]
+            origins = [origin for _, origin in files if origin != str(order.folder)]
             shutil.rmtree(staging, ignore_errors=True)
             try:
-                for file, download in zip(files, order.resource.downloads, strict=True):
+                for (file, _), download in zip(files, order.resource.downloads, strict=True):
                     if archives.is_archive(download.file):
                         order.say(f"{download.file}: unpacking")
                     archives.unpack(file, staging / download.into)
@@ -145,7 +154,7 @@ def _get(order: _Order, replace: bool, keep: bool) -> bool:
         archives.place(ready, data, targets, aside, replace)
         if not keep and order.source != order.folder:
             _clean(order)
-    return True
+    return list(dict.fromkeys(origins))
 
 
 def _stamps(data: Path, targets: list[Path]) -> list[tuple[int, int] | None]:
@@ -243,8 +252,8 @@ def _clean(order: _Order) -> None:
                 (order.folder / parent).rmdir()
 
 
-def _fetch(order: _Order, download: Download) -> Path:
-    """The first whole and verified copy of the file, where it lies."""
+def _fetch(order: _Order, download: Download) -> tuple[Path, str]:
+    """The first whole and verified copy of the file, and the URL or folder it came from."""
     key, tried = order.key(download), []
     for candidate in order.candidates(download):
         if tried:
@@ -252,9 +261,9 @@ def _fetch(order: _Order, download: Download) -> Path:
         try:
             if isinstance(candidate, str):
                 transfer.bring(candidate, download, order.folder / key, order.say)
-                return order.folder / key
+                return order.folder / key, candidate.rpartition("/")[0]
             transfer.check_copy(candidate, download, order.say)
-            return candidate
+            return candidate, str(candidate.parent)
         except transfer.Unfit as error:
             tried.append(f"{candidate}: {error}")
     raise UserError(

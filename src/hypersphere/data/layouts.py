@@ -251,24 +251,30 @@ def _names_by_id(folder: Path, facts: Dataset, classes: tuple[str, ...]) -> tupl
 
 
 def _tiny_imagenet(name: str, facts: Dataset) -> Listing:
-    """`train/<wnid>/images/*`; `val/images/*` with val_annotations.txt, or val/<wnid>/**."""
+    """`train/<wnid>/images/*`; `val/images/*` with val_annotations.txt, or as many have rearranged
+    it, `val/<wnid>/**`: the names that sort the images are the official ones in either case."""
     folder, position = needed_place(name), _positions(facts)
-    parts = [_by_folder(name, position, folder, folder / "train")]
+    parts = [_by_folder(name, position, folder / "train", "train/{wnid}/images/{file}")]
     table = folder / "val" / "val_annotations.txt"
-    if table.exists():
+    if table.exists() and (folder / "val" / "images").is_dir():
         rows = [line.split("\t") for line in _lines(table)]
         labels = [_label(position, row[1], table) for row in rows]
         parts.append(_files(folder, [folder / "val" / "images" / row[0] for row in rows], labels))
         _all_there(name, parts[1])
     else:
-        parts.append(_by_folder(name, position, folder, folder / "val"))
+        parts.append(_by_folder(name, position, folder / "val", "val/images/{file}"))
     return _listing(facts, *parts)
 
 
-def _by_folder(name: str, position: dict[str, int], root: Path, folder: Path) -> Part:
+def _by_folder(name: str, position: dict[str, int], folder: Path, as_name: str) -> Part:
     samples, folders = _image_folder(name, folder)
     labels = [_label(position, folders[y], folder) for _, y in samples]
-    return _files(root, [Path(path) for path, _ in samples], labels)
+    files = [Path(path) for path, _ in samples]
+    names = [
+        as_name.format(wnid=folders[y], file=path.name)
+        for path, (_, y) in zip(files, samples, strict=True)
+    ]
+    return Part(np.array(labels, np.int64), files=files, names=names)
 
 
 def _cub(name: str, facts: Dataset) -> Listing:
@@ -377,7 +383,8 @@ def _subset(name: str, facts: Dataset) -> Listing:
 
 def _corrupted_arrays(name: str, facts: Dataset) -> Listing:
     raise DataError(
-        f"{name}: holds one test set per corruption and severity: see load.corrupted_test"
+        f"{name}: holds one test set per corruption and severity; they are asked for as the"
+        f" corruptions of {name.removesuffix('_c')}, strength `official`"
     )
 
 

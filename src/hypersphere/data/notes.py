@@ -39,17 +39,25 @@ def stamp(listing: Listing) -> str:
     return digest.hexdigest()
 
 
-def checked(name: str, content: str, stamp: str = "", source: str = "") -> None:
-    """Note that the copy of `name` was read in full and has this content, and where it came from
-    if that is known."""
+def checked(name: str, content: str, stamp: str = "") -> None:
+    """Note that the copy of `name` was read in full and has this content."""
     if place(name) is None:
         return  # it came with a package
-    note = {"content": content, "stamp": stamp, "checked": time.strftime("%Y-%m-%dT%H:%M:%S")}
-    old = read(name)
-    note["source"] = source or (old or {}).get("source", "")
-    if old is None or any(old.get(key) != note[key] for key in ("content", "stamp", "source")):
-        with contextlib.suppress(UserError):
-            write_text(_path(name, "json"), json.dumps(note) + "\n")
+    old = read(name) or {"source": ""}
+    if old.get("content") != content or old.get("stamp") != stamp:
+        now = time.strftime("%Y-%m-%dT%H:%M:%S")
+        _write(name, {**old, "content": content, "stamp": stamp, "checked": now})
+
+
+def came_from(name: str, source: str) -> None:
+    """Add to the note on `name`, if there is one, where it was downloaded from."""
+    if source and (note := read(name)):
+        _write(name, {**note, "source": source})
+
+
+def _write(name: str, note: dict[str, Any]) -> None:
+    with contextlib.suppress(UserError):
+        write_text(_path(name, "json"), json.dumps(note) + "\n")
 
 
 def content(name: str, stamp: str) -> str | None:
@@ -90,7 +98,7 @@ def keep_pixels(name: str, stamp: str, kept: tuple[tuple[Part, Part], str]) -> N
         save_file(arrays, path, metadata=about)
         path.chmod(0o644)  # others of the group use the same copy of the data
 
-    with contextlib.suppress(UserError):
+    with contextlib.suppress(UserError, SafetensorError):  # the latter where the disk is full
         write_atomically(_path(name, "safetensors"), write)
 
 

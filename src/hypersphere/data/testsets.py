@@ -72,4 +72,3 @@ def official(name: str, kind: str, severity: int) -> tuple[Tensor, Tensor]:
     part = slice((severity - 1) * facts.test, severity * facts.test)
     pixels = torch.from_numpy(np.ascontiguousarray(images[part])).permute(0, 3, 1, 2)
     return pixels, torch.from_numpy(np.asarray(labels[part], np.int64))
-
