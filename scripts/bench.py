@@ -21,7 +21,7 @@ from torchvision import transforms as v1
 
 from hypersphere import provenance
 from hypersphere.config import compose, split_config
-from hypersphere.data.layouts import available
+from hypersphere.data.listing import available
 from hypersphere.data.load import load
 from hypersphere.data.transforms import ToInput
 from hypersphere.training.images import EpochBatches

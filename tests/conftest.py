@@ -4,6 +4,9 @@ import pytest
 import torch
 
 from hypersphere.config import Training, compose, split_config
+from hypersphere.data import transfer
+from tests import miniatures
+from tests.publisher import Site
 
 
 @pytest.fixture(autouse=True)
@@ -22,3 +25,46 @@ def small():
         return training
 
     return build
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """The place of an empty data folder; downloads go to this machine and wait for nobody."""
+    monkeypatch.setenv("HYPERSPHERE_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("HYPERSPHERE_MIRROR", raising=False)
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(variable, "127.0.0.1,localhost")
+    monkeypatch.setattr(transfer, "BACKOFF", 0.01)
+    monkeypatch.setattr(transfer, "TIMEOUT", 5.0)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def site(data):
+    """A server on this machine (publisher.py)."""
+    site = Site()
+    yield site
+    site.close()
+
+
+@pytest.fixture
+def shelf(site, data, monkeypatch, capsys):
+    """The data folder with the server and the command line (miniatures.py)."""
+    miniatures.forget()
+    yield miniatures.Shelf(site, data, monkeypatch, capsys)
+    miniatures.forget()
+
+
+@pytest.fixture
+def cifar10(shelf):
+    return miniatures.publish_cifar10(shelf)
+
+
+@pytest.fixture
+def tiny(shelf):
+    return miniatures.publish_tiny_imagenet(shelf)
+
+
+@pytest.fixture
+def cub(shelf):
+    return miniatures.publish_cub(shelf)

@@ -1,74 +1,30 @@
-"""Miniature datasets in the layouts of the official archives, and a server that offers them.
+"""Miniature datasets in the layouts of the official archives, and a shelf to get them onto.
 
-A builder gives what the publisher offers, {file: bytes}; `Shelf.publish` puts it on the server and
-shrinks the dataset's facts to it. Everything else is the real thing: mirrors, checksums, readers.
+A builder gives what the publisher offers, {file: bytes}; `Shelf.publish` puts it on the server
+(publisher.py) and shrinks the dataset's facts to it. Everything else is the real thing: mirrors,
+checksums, readers.
 """
 
 import dataclasses
 import functools
 import gzip
 import hashlib
-import http.server
 import io
 import json
 import pickle
-import re
 import struct
-import tarfile
-import threading
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import torch
 
 from hypersphere import cli
+from hypersphere.config import compose, split_config
 from hypersphere.data.facts import DATASETS
 from hypersphere.data.load import class_counts, load, load_files
 from hypersphere.data.order import pixel_order
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        site, asked = self.server.site, self.headers.get("Range")
-        host, _, file = self.path.lstrip("/").partition("/")
-        site.requests.append((f"{host}/{file}", asked))
-        body = site.files.get(f"{host}/{file}", site.files.get(file))
-        cut = site.cuts.get(host)
-        if body is None or (cut is not None and asked):  # a server that goes down midway
-            self.send_error(404 if body is None else 503)
-            return
-        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked else 0
-        self.send_response(206 if asked else 200)
-        if asked:
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        self.send_header("Content-Length", str(len(body) - start))
-        self.end_headers()
-        self.wfile.write(body[start : len(body) if cut is None else cut])
-
-    def log_message(self, *_):
-        pass
-
-
-class Site:
-    """http://127.0.0.1:<port>/<host>/<file>: `files` by name, or by host/name for one host alone.
-
-    cuts: after so many bytes <host> breaks off, and does not go on.
-    """
-
-    def __init__(self):
-        self.files, self.cuts, self.requests = {}, {}, []
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.server.site = self
-        threading.Thread(target=self.server.serve_forever, args=(0.005,), daemon=True).start()
-
-    def url(self, host):
-        return f"http://127.0.0.1:{self.server.server_address[1]}/{host}"
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
+from tests.publisher import tar, zipped
 
 
 @dataclasses.dataclass
@@ -175,25 +131,7 @@ def canonical(images, labels):
     return images[order], labels[order]
 
 
-# Archives
-
-
-def tar(members, mode="w:gz"):
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode=mode) as file:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            file.addfile(info, io.BytesIO(content))
-    return out.getvalue()
-
-
-def zipped(members):
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as file:
-        for name, content in members.items():
-            file.writestr(name, content)
-    return out.getvalue()
+# Archives and folders
 
 
 def write(root: Path, members) -> Path:
@@ -374,3 +312,86 @@ def inaturalist(species, train, test):
         found["annotations"].reverse()
         files[f"{split}2017.json"] = json.dumps(found).encode()
     return {"train_val_images.tar.gz": tar(images), "train_val2017.zip": zipped(files)}
+
+
+# Published, and read
+
+
+CLASSES = ("apple", "bear", "cat")
+WNIDS, READABLE = ("n02", "n01", "n03"), ("goldfish", "bullfrog, frog", "tailed frog")
+BIRDS = ("001.Albatross", "002.Auk", "003.Finch", "004.Gull")
+
+
+def publish_cifar10(shelf):
+    """Both splits: 6, 5 and 4 images of CLASSES."""
+    splits = [pictures([6, 5, 4], s, height=32, width=32) for s in (0, 1)]
+    facts = {"classes": CLASSES, "num_classes": 3, "train": 15, "test": 15}
+    shelf.publish("cifar10", cifar10(*splits, CLASSES), **facts)
+    return splits
+
+
+def publish_tiny_imagenet(shelf):
+    """What its archive holds."""
+    members = tiny_imagenet(WNIDS)
+    shelf.publish(
+        "tiny_imagenet",
+        {"tiny-imagenet-200.zip": zipped(members)},
+        classes=WNIDS,
+        names=READABLE,
+        num_classes=3,
+        size=8,
+        train=6,
+        test=3,
+    )
+    return members
+
+
+def publish_cub(shelf):
+    """What its archive holds: four classes, of which cub_50 has two."""
+    members = cub(BIRDS)
+    archive = {"CUB_200_2011.tgz": tar(members)}
+    shelf.publish("cub", archive, classes=BIRDS, num_classes=4, train=8, test=4)
+    part = {"of": "cub", "first": 2}
+    shelf.describe("cub_50", options=part, num_classes=2, train=4, test=2)
+    return members
+
+
+def bird(c, i):
+    """The place of image i of class c; image 1 is for testing."""
+    return f"CUB_200_2011/images/{BIRDS[c]}/{BIRDS[c][4:]}_{90 - i:04}.jpg"
+
+
+def png_folders(data, splits, name="cifar10"):
+    """Both splits as class folders, shuffled and renamed."""
+    for split, (images, labels) in zip(("train", "test"), splits):
+        order = np.random.default_rng(len(split)).permutation(len(labels))
+        write(data / name / split, class_folders(CLASSES, images, labels, order))
+    return data / name
+
+
+def own_folders(root, test=True, **shape):
+    """Class folders of 4, 3 and 5 pictures (and 1, 2 and 1 to test)."""
+    for split, counts in (("train", [4, 3, 5]), ("test", [1, 2, 1]) if test else ("", [])):
+        if counts:
+            images, labels = pictures(counts, len(split), **shape)
+            inner = split if test else ""
+            write(root / inner, class_folders(CLASSES, images, labels))
+    return root
+
+
+def training(*overrides):
+    """A checked configuration."""
+    return split_config(compose([*overrides]))[0]
+
+
+def assert_images(data, train, test):
+    """The images and labels of both splits, in canonical order."""
+    for images, labels, part in (
+        (data.train_images, data.train_labels, train),
+        (data.test_images, data.test_labels, test),
+    ):
+        expected = canonical(*part)
+        assert images.dtype == torch.uint8 and labels.dtype == torch.int64
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        assert np.array_equal(images.permute(0, 2, 3, 1).numpy(), expected[0])
+        assert labels.tolist() == expected[1].tolist()

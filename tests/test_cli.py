@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from hypersphere import cli
+from hypersphere.config import compose, split_config
 from hypersphere.data.facts import DATASETS, Download
+from hypersphere.errors import UserError
 from hypersphere.papers.plan import make_plan
 from hypersphere.store import Store, write_lines
 from hypersphere.training import app
@@ -44,9 +46,45 @@ def test_missing_data_is_said_before_anything_trains(capsys, monkeypatch, tmp_pa
     assert "hypersphere data get fashion_mnist" in err and "HYPERSPHERE_DATA" in err
     # asked for everything, what cannot run is skipped, listed, and the rest goes on
     status, out, err = hypersphere(capsys, "run", "--preset", "small")
-    assert status == 0 and "not run: nsl table2" in err
+    (line,) = [line for line in err.splitlines() if line.startswith("not run: nsl table2: ")]
+    assert status == 0 and "`hypersphere data get fashion_mnist`" in line
     _, out, _ = hypersphere(capsys, "status", "--preset", "small", "--json")
     assert [row["done"] for row in json.loads(out)] == [0, 0, 0, 0]
+
+
+TABLE2 = ("--preset", "small", "--paper", "nsl", "--item", "table2")
+
+
+def test_a_plan_lists_what_cannot_run_here(capsys, data):
+    status, out, err = hypersphere(capsys, "plan", "--preset", "small", "--paper", "nsl")
+    (line,) = [line for line in out.splitlines() if line.startswith("cannot run here: nsl table2")]
+    assert (status, err) == (0, "") and "`hypersphere data get fashion_mnist`" in line
+    assert "nothing of what is missing can run here" in out
+    _, out, _ = hypersphere(capsys, "plan", *TABLE2, "--json")
+    summary = json.loads(out)
+    assert summary["runnable_here"] == 0 < summary["trainings_missing"]
+    assert "hypersphere data get fashion_mnist" in summary["blocked"]["nsl table2"]
+    _, out, _ = hypersphere(capsys, "status", *TABLE2)
+    assert "hypersphere data get fashion_mnist" in out
+
+
+def test_a_copy_that_is_not_whole_is_as_good_as_none(capsys, data):
+    (data / "FashionMNIST/raw").mkdir(parents=True)
+    _, out, _ = hypersphere(capsys, "plan", *TABLE2)
+    file = data / "FashionMNIST/raw/train-images-idx3-ubyte"
+    assert f"cannot run here: nsl table2: {file} is missing" in out
+    status, _, err = hypersphere(capsys, "run", *TABLE2)
+    assert status == 2 and str(file) in err and "data get fashion_mnist --replace" in err
+    assert not list(Store().runs.glob("*"))
+
+
+def test_what_is_done_needs_no_data(capsys, data):
+    nodes = make_plan("small", ["nsl"], ["table2"]).nodes.values()
+    write_lines(Store().results / "small" / "records.jsonl", map(made_up_record, nodes))
+    status, out, _ = hypersphere(capsys, "plan", *TABLE2)
+    assert status == 0 and "nothing to run" in out and "cannot run here" not in out
+    _, out, _ = hypersphere(capsys, "status", *TABLE2)
+    assert "complete" in out and "data get" not in out
 
 
 def test_unwritable_results_stop_before_anything_trains(capsys, monkeypatch, tmp_path):
@@ -78,6 +116,32 @@ def test_training_mistakes_stop_the_whole_multirun(monkeypatch):
         app.main()
     assert "num_unseen=30" in str(stop.value) and "\n" not in str(stop.value)
     assert not list(Store().runs.glob("*"))
+
+
+def test_missing_data_stops_a_multirun_before_anything_trains(monkeypatch, data):
+    jobs = ["paper=nsl", "data=digits,fashion_mnist", "seed=0"]  # the first could run
+    with pytest.raises(UserError) as error:
+        app.check_jobs(jobs)
+    assert "`hypersphere data get fashion_mnist`" in str(error.value)
+    assert str(data) in str(error.value) and "\n" not in str(error.value)
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", *jobs])
+    with pytest.raises(SystemExit) as stop:
+        app.main()
+    assert str(stop.value) == f"train: {error.value}"
+    assert not list(Store().runs.glob("*"))
+
+
+def test_jobs_that_are_done_need_no_data(data):
+    jobs = [["paper=nsl", "data=fashion_mnist", f"seed={seed}"] for seed in (0, 1)]
+    records = [made_up_record(split_config(compose(job))[0]) for job in jobs]
+    path = Store().results / "quick" / "records.jsonl"
+    write_lines(path, records[:1])
+    both = ["paper=nsl", "data=fashion_mnist", "seed=0,1"]
+    with pytest.raises(UserError, match="hypersphere data get fashion_mnist"):
+        app.check_jobs(both)
+    app.check_jobs(jobs[0])
+    write_lines(path, records)
+    app.check_jobs(both)
 
 
 def test_help_is_quick_and_complete(capsys):

@@ -12,7 +12,7 @@ import torch
 
 from hypersphere.data.batches import Pairs, Shuffled
 from hypersphere.data.facts import DATASETS
-from hypersphere.data.layouts import available
+from hypersphere.data.listing import available
 from hypersphere.data.load import load
 from hypersphere.data.order import pixel_content, pixel_order
 from hypersphere.data.transforms import ToInput, crop_and_flip
@@ -23,9 +23,9 @@ from hypersphere.training.images import Chunks, EpochBatches, SmallImages
 CLASSES, SIZE = ("apple", "bear", "cat"), 5
 
 
-def arrays(n, seed, channels=1):
+def arrays(n, seed):
     rng = np.random.default_rng(seed)
-    images = rng.integers(0, 256, (n, SIZE, SIZE, channels), dtype=np.uint8)
+    images = rng.integers(0, 256, (n, SIZE, SIZE, 1), dtype=np.uint8)
     return images, np.arange(n) % len(CLASSES)
 
 
@@ -126,14 +126,13 @@ def write_idx(root: Path, train=TRAIN, test=TEST) -> Path:
     return raw
 
 
-def write_folders(root: Path, name="mnist", train=TRAIN, test=TEST) -> Path:
-    for split, (images, labels) in (("train", train), ("test", test)):
+def write_folders(root: Path) -> Path:
+    for split, (images, labels) in (("train", TRAIN), ("test", TEST)):
         for i, (image, y) in enumerate(zip(images, labels, strict=True)):
-            folder = root / name / split / CLASSES[y]
+            folder = root / "mnist" / split / CLASSES[y]
             folder.mkdir(parents=True, exist_ok=True)
-            pixels = image[..., 0] if image.shape[-1] == 1 else image
-            PIL.Image.fromarray(pixels).save(folder / f"{99 - i:03}.png")
-    return root / name
+            PIL.Image.fromarray(image[..., 0]).save(folder / f"{99 - i:03}.png")
+    return root / "mnist"
 
 
 def assert_is_mini(data):
@@ -146,15 +145,10 @@ def assert_is_mini(data):
         assert np.array_equal(labels.numpy(), expected[1])
 
 
-def test_idx_files(mini):
-    write_idx(mini)
-    assert available("mnist") is None
-    assert_is_mini(load("mnist"))
-
-
 def test_idx_files_in_another_order(mini):
     order = np.random.default_rng(0).permutation(12)
     write_idx(mini, train=(TRAIN[0][order], TRAIN[1][order]))
+    assert available("mnist") is None
     assert_is_mini(load("mnist"))
 
 
@@ -162,25 +156,6 @@ def test_class_folders(mini):
     write_folders(mini)
     assert available("mnist") is None
     assert_is_mini(load("mnist"))
-
-
-def test_class_folders_in_colour(root, monkeypatch):
-    train, test = arrays(12, 3, channels=3), arrays(6, 4, channels=3)
-    content = content_hash(canonical_order(*train), canonical_order(*test))
-    facts = replace(
-        DATASETS["cifar10"],
-        classes=CLASSES,
-        num_classes=3,
-        size=SIZE,
-        train=12,
-        test=6,
-        content=content,
-    )
-    monkeypatch.setitem(DATASETS.added, "cifar10", facts)
-    write_folders(root, "cifar10", train, test)
-    data = load("cifar10")
-    assert data.train_images.shape == (12, 3, SIZE, SIZE)
-    assert np.array_equal(data.train_images.permute(0, 2, 3, 1).numpy(), canonical_order(*train)[0])
 
 
 def test_labels_follow_the_datasets_class_order_not_the_alphabet(mini, monkeypatch):
@@ -316,23 +291,12 @@ def flipped_bits(file: Path) -> None:
 @pytest.mark.parametrize(
     "damage", [cut_png, text_as_png, other_size, flipped_bits], ids=lambda d: d.__name__
 )
-def test_a_png_that_does_not_decode(mini, damage):
-    folder = write_folders(mini)
-    damage(folder / "train" / "bear" / "098.png")
-    line = message()
-    assert str(folder / "train") in line and "cannot be read" in line
-
-
-@pytest.mark.parametrize(
-    "damage", [cut_png, text_as_png, other_size, flipped_bits], ids=lambda d: d.__name__
-)
 def test_a_damaged_png_is_named_with_a_remedy(mini, damage):
     folder = write_folders(mini)
     file = folder / "train" / "bear" / "098.png"
     damage(file)
     line = message()
-    assert str(file) in line
-    assert "get" in line or "delete" in line or "copy" in line
+    assert f"{file}: cannot be read" in line and "copy the dataset again" in line
 
 
 # Transforms

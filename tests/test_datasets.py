@@ -1,16 +1,13 @@
 """Every dataset as a user gets it: `hypersphere data get NAME`, then its images, labels, splits.
 
 The archives are miniatures in the official layouts (miniatures.py), served from this machine.
-What is wrong with a copy, and what is said then, is in test_datasets_bad.py.
+What is wrong with a copy, and what is said then, is in test_datasets_bad.py; the rest of
+`hypersphere data`, and one's own images, in test_inventory.py.
 """
 
-import hashlib
 import io
 import json
 import os
-import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,54 +15,22 @@ import PIL.Image
 import pytest
 import torch
 
-from hypersphere.config import compose, split_config
-from hypersphere.data import notes, transfer
 from hypersphere.data.facts import DATASETS
-from hypersphere.data.layouts import read
 from hypersphere.data.load import class_counts, class_names, load, load_files
-from hypersphere.data.splits import (
-    base_novel,
-    by_count,
-    choose_by_count,
-    holdout,
-    imbalanced,
-    imbalanced_counts,
-    seen_unseen,
-    support,
-)
+from hypersphere.data.splits import support
 from hypersphere.errors import UserError
 from tests import miniatures
-from tests.miniatures import Shelf, Site, canonical, class_folders, encoded, picture, pictures
-
-CLASSES = ("apple", "bear", "cat")
-GOLDEN = Path(__file__).parent / "golden" / "draws.json"
-
-
-@pytest.fixture
-def shelf(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("HYPERSPHERE_DATA", str(tmp_path / "data"))
-    monkeypatch.delenv("HYPERSPHERE_MIRROR", raising=False)
-    for variable in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(variable, "127.0.0.1")
-    monkeypatch.setattr(transfer, "BACKOFF", 0.01)
-    site = Site()
-    miniatures.forget()
-    yield Shelf(site, tmp_path / "data", monkeypatch, capsys)
-    miniatures.forget()
-    site.close()
-
-
-def assert_images(data, train, test):
-    """The images and labels of both splits, in canonical order."""
-    for images, labels, part in (
-        (data.train_images, data.train_labels, train),
-        (data.test_images, data.test_labels, test),
-    ):
-        expected = canonical(*part)
-        assert images.dtype == torch.uint8 and labels.dtype == torch.int64
-        assert images.is_contiguous(memory_format=torch.channels_last)
-        assert np.array_equal(images.permute(0, 2, 3, 1).numpy(), expected[0])
-        assert labels.tolist() == expected[1].tolist()
+from tests.miniatures import (
+    BIRDS,
+    CLASSES,
+    READABLE,
+    WNIDS,
+    assert_images,
+    bird,
+    pictures,
+    png_folders,
+    training,
+)
 
 
 def assert_files(found, members, expected):
@@ -74,13 +39,6 @@ def assert_files(found, members, expected):
     got = [(p.relative_to(root).as_posix(), y) for p, y in zip(found.paths, found.labels.tolist())]
     assert got == sorted(expected.items(), key=lambda item: (item[1], item[0]))
     assert all(path.read_bytes() == members[name] for path, (name, _) in zip(found.paths, got))
-
-
-def training(*overrides):
-    return split_config(compose([*overrides]))[0]
-
-
-# Each dataset
 
 
 def test_mnist(shelf):
@@ -100,24 +58,6 @@ def test_mnist(shelf):
     state = json.loads(shelf.run("data", "status", "mnist", "--json").out)
     assert [row["state"] for row in state] == ["present"]
     assert shelf.site.url("good") in state[0]["source"]
-
-
-@pytest.fixture
-def cifar10(shelf):
-    """A published cifar10, and both of its splits."""
-    splits = [pictures([6, 5, 4], s, height=32, width=32) for s in (0, 1)]
-    facts = {"classes": CLASSES, "num_classes": 3, "train": 15, "test": 15}
-    shelf.publish("cifar10", miniatures.cifar10(*splits, CLASSES), **facts)
-    return splits
-
-
-def png_folders(data, splits, name="cifar10"):
-    """Both splits as class folders, shuffled and renamed."""
-    for split, (images, labels) in zip(("train", "test"), splits):
-        order = np.random.default_rng(len(split)).permutation(len(labels))
-        members = class_folders(CLASSES, images, labels, order)
-        miniatures.write(data / name / split, members)
-    return data / name
 
 
 def test_cifar10(shelf, cifar10):
@@ -212,26 +152,6 @@ def test_stl10_is_the_right_way_up(shelf):
     assert class_counts("stl10") == (2, 2, 1)
 
 
-WNIDS, READABLE = ("n02", "n01", "n03"), ("goldfish", "bullfrog, frog", "tailed frog")
-
-
-@pytest.fixture
-def tiny(shelf):
-    """A published tiny_imagenet, and what its archive holds."""
-    members = miniatures.tiny_imagenet(WNIDS)
-    shelf.publish(
-        "tiny_imagenet",
-        {"tiny-imagenet-200.zip": miniatures.zipped(members)},
-        classes=WNIDS,
-        names=READABLE,
-        num_classes=3,
-        size=8,
-        train=6,
-        test=3,
-    )
-    return members
-
-
 def decoded(content):
     with PIL.Image.open(io.BytesIO(content)) as image:
         return np.asarray(image.convert("RGB"))
@@ -277,24 +197,6 @@ def test_a_rearranged_tiny_imagenet_is_the_same_dataset(
     assert torch.equal(found.test_images, official.test_images)
     assert torch.equal(found.test_labels, official.test_labels)
     assert found.content == official.content
-
-
-BIRDS = ("001.Albatross", "002.Auk", "003.Finch", "004.Gull")
-
-
-@pytest.fixture
-def cub(shelf):
-    """A published cub of four classes, of which cub_50 has two, and what its archive holds."""
-    members = miniatures.cub(BIRDS)
-    archive = {"CUB_200_2011.tgz": miniatures.tar(members)}
-    shelf.publish("cub", archive, classes=BIRDS, num_classes=4, train=8, test=4)
-    part = {"of": "cub", "first": 2}
-    shelf.describe("cub_50", options=part, num_classes=2, train=4, test=2)
-    return members
-
-
-def bird(c, i):
-    return f"CUB_200_2011/images/{BIRDS[c]}/{BIRDS[c][4:]}_{90 - i:04}.jpg"
 
 
 def test_cub(shelf, cub):
@@ -444,359 +346,3 @@ def test_inaturalist2017(shelf):
     ]
     assert found.test.paths[2].read_bytes() == miniatures.jpeg(2, 3)
     assert class_counts("inaturalist2017") == (2, 1, 3)
-
-
-# One's own
-
-
-def own_folders(root, test=True, **shape):
-    """Class folders of 4, 3 and 5 pictures (and 1, 2 and 1 to test)."""
-    for split, counts in (("train", [4, 3, 5]), ("test", [1, 2, 1]) if test else ("", [])):
-        if counts:
-            images, labels = pictures(counts, len(split), **shape)
-            inner = split if test else ""
-            miniatures.write(root / inner, class_folders(CLASSES, images, labels))
-    return root
-
-
-def test_own_small_pictures_are_held_in_memory(shelf, tmp_path):
-    folder = own_folders(tmp_path / "mine")
-    outcome = shelf.run("data", "add", "fruit", folder)
-    assert outcome.out == (
-        "fruit: 3 classes, 12 + 4 images, held in memory, 8 x 8; use it as data=fruit\n"
-    )
-    facts, found = DATASETS["fruit"], load("fruit")
-    assert facts.classes == CLASSES and class_counts("fruit") == (4, 3, 5)
-    assert found.train_labels.tolist() == [0] * 4 + [1] * 3 + [2] * 5
-    expected = [PIL.Image.open(p) for p in sorted((folder / "train" / "bear").iterdir())]
-    assert np.array_equal(
-        found.train_images[4:7].permute(0, 2, 3, 1).numpy(), [np.asarray(i) for i in expected]
-    )
-    pixels = found.train_images.double() / 255
-    assert facts.mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), abs=1e-4)
-    assert facts.std == pytest.approx(pixels.std((0, 2, 3), correction=0).tolist(), abs=1e-4)
-    assert facts.content == found.content
-    chosen = training("paper=nsl", "data=fruit", "split.num_unseen=1", "data.normalize=true")
-    assert sorted(chosen.split().seen + chosen.split().unseen) == [0, 1, 2]
-    assert shelf.run("data", "check", "fruit").status == 0
-    assert "fruit" in shelf.run("data", "status").out
-    # a changed picture is another dataset than the one that was added
-    next((folder / "train/bear").iterdir()).write_bytes(encoded(picture(5, 5, 5)))
-    checked = shelf.run("data", "check", "fruit")
-    assert checked.status == 1 and "are not those that were added" in checked.out
-
-
-def test_own_grey_pictures_have_one_channel(shelf, tmp_path):
-    shelf.run("data", "add", "grey", own_folders(tmp_path / "mine", channels=1))
-    assert DATASETS["grey"].channels == 1 and len(DATASETS["grey"].mean) == 1
-    assert load("grey").test_images.shape == (4, 1, 8, 8)
-
-
-def test_own_pictures_of_many_sizes_stream_from_their_files(shelf, tmp_path):
-    folder = own_folders(tmp_path / "mine")
-    (folder / "train" / "bear" / "large.jpg").write_bytes(
-        encoded(picture(1, height=9, width=20), "JPEG")
-    )
-    outcome = shelf.run("data", "add", "mixed", folder)
-    assert outcome.out.startswith("mixed: 3 classes, 13 + 4 images, streamed from files;")
-    found = load_files("mixed")
-    assert found.classes == CLASSES and found.content == DATASETS["mixed"].content
-    assert DATASETS["mixed"].size is None and class_counts("mixed") == (4, 4, 5)
-    chosen = training("paper=nsl", "data=mixed", "split.num_unseen=1")
-    assert chosen.dataset.num_classes == 3 and chosen.data.views is not None
-
-
-def test_a_share_of_each_class_tests(shelf, tmp_path):
-    folder = own_folders(tmp_path / "mine", test=False)
-    outcome = shelf.run("data", "add", "shared", folder, "--test-share", "0.4")
-    assert "3 classes, 7 + 5 images" in outcome.out  # 2 of 4, 1 of 3, 2 of 5
-    found = load("shared")
-    assert found.test_labels.tolist() == [0, 0, 1, 2, 2]
-    every = {i.tobytes() for part in (found.train_images, found.test_images) for i in part.numpy()}
-    assert len(every) == 12
-    again = shelf.run("data", "add", "shared2", folder, "--test-share", "0.4")
-    assert again.status == 0 and torch.equal(load("shared2").test_images, found.test_images)
-
-
-# The command line
-
-
-def test_a_broken_download_goes_on_where_it_was(shelf, cifar10):
-    shelf.site.cuts["good"] = 20_000
-    line = shelf.run("data", "get", "cifar10").line
-    assert "503" in line and "hypersphere data get cifar10 --from FOLDER" in line
-    assert shelf.placed() == []
-    assert shelf.run("data", "status", "cifar10").out.split()[:2] == ["cifar10", "missing"]
-    shelf.site.cuts.clear()
-    shelf.site.requests.clear()
-    shelf.get("cifar10")
-    assert shelf.site.requests == [("good/cifar-10-python.tar.gz", "bytes=20000-")]
-    assert_images(load("cifar10"), *cifar10)
-    assert not (shelf.data / ".downloads").exists()
-
-
-def test_a_forged_mirror_is_passed_over(shelf, cifar10):
-    file = "cifar-10-python.tar.gz"
-    shelf.site.files[f"forged/{file}"] = bytes(len(shelf.site.files[file]))
-    hosts = ("forged", "good")
-    shelf.publish("cifar10", {file: shelf.site.files[file]}, hosts)
-    outcome = shelf.get("cifar10")
-    assert f"{shelf.site.url('forged')}/{file}: checksum md5:" in outcome.err
-    assert [asked for asked, _ in shelf.site.requests] == [f"{host}/{file}" for host in hosts]
-    (row,) = json.loads(shelf.run("data", "status", "cifar10", "--json").out)
-    assert shelf.site.url("good") in row["source"] and "forged" not in row["source"]
-
-
-def test_staging_from_a_folder(shelf, cifar10, tmp_path):
-    shown = shelf.run("data", "show", "cifar10").out
-    file = "cifar-10-python.tar.gz"
-    for said in (DATASETS["cifar10"].citation, "licence: none stated", file, "--from FOLDER",
-                 DATASETS["cifar10"].downloads[0].checksum, f"{shelf.site.url('good')}/{file}",
-                 "3 classes, 15 + 15 images, 32 x 32",
-                 str(shelf.data / "cifar-10-batches-py")):  # fmt: skip
-        assert said in shown
-    stick = tmp_path / "stick"
-    miniatures.write(stick, {file: shelf.site.files.pop(file)})
-    shelf.get("cifar10", "--from", stick)
-    assert shelf.site.requests == []
-    assert_images(load("cifar10"), *cifar10)
-    assert [path.name for path in stick.iterdir()] == [file]
-
-
-def test_a_copy_that_is_here_is_left_alone_unless_replaced(shelf, cifar10):
-    shelf.get("cifar10")
-    asked = len(shelf.site.requests)
-    outcome = shelf.get("cifar10")
-    assert outcome.out.startswith("cifar10: is here already") and len(shelf.site.requests) == asked
-    (shelf.data / "cifar-10-batches-py" / "test_batch").unlink()
-    (row,) = json.loads(shelf.run("data", "status", "cifar10", "--json").out)
-    assert row["state"] == "partial" and "test_batch is missing" in row["detail"]
-    assert "--replace" in shelf.run("data", "get", "cifar10").line
-    shelf.get("cifar10", "--replace")
-    assert_images(load("cifar10"), *cifar10)
-
-
-def test_status_of_everything(shelf, cifar10):
-    png_folders(shelf.data, cifar10)
-    rows = {r["name"]: r for r in json.loads(shelf.run("data", "status", "--json").out)}
-    assert set(DATASETS) < set(rows) and "hpn_prototypes" in rows
-    assert rows["cifar10"]["state"] == rows["digits"]["state"] == "present"
-    assert rows["cifar10"]["where"] == str(shelf.data / "cifar10")
-    size = sum(path.stat().st_size for path in (shelf.data / "cifar10").rglob("*.png"))
-    assert rows["cifar10"]["bytes"] == size
-    gone = {n for n, row in rows.items() if row["state"] == "missing"}
-    assert set(rows) - gone == {"cifar10", "digits", "rotated_digits"}
-    lines = shelf.run("data", "status").out.splitlines()
-    told = {line.split()[0]: line for line in lines[: len(rows)]}
-    assert told["cub"].endswith("hypersphere data get cub")
-    assert lines[-1] == f"under {shelf.data} (HYPERSPHERE_DATA)"
-
-
-def test_check_reads_every_image(shelf, cifar10):
-    folder = png_folders(shelf.data, cifar10)
-    checked = shelf.run("data", "check")  # all that are here
-    assert checked.status == 0
-    assert [line.split()[:2] for line in checked.out.splitlines()] == [
-        ["digits", "present"],
-        ["rotated_digits", "present"],
-        ["cifar10", "present"],
-    ]
-    content = load("cifar10").content
-    assert f"content {content[:12]}, no published content to compare with" in checked.out
-    shelf.describe("cifar10", content=content)
-    assert "as published" in shelf.run("data", "check", "cifar10").out
-    other = encoded(picture(1, 2, 3, height=32, width=32))
-    next((folder / "test/apple").iterdir()).write_bytes(other)
-    checked = shelf.run("data", "check", "cifar10")
-    assert checked.status == 1 and "corrupt" in checked.out and "differ from" in checked.out
-
-
-# What is kept beside the data
-
-
-def refuse_to_decode(monkeypatch):
-    def refuse(path, *_):
-        raise AssertionError(f"{path} was opened")
-
-    monkeypatch.setattr(PIL.Image, "open", refuse)
-
-
-def test_pictures_are_decoded_once(shelf, cifar10, monkeypatch):
-    folder = png_folders(shelf.data, cifar10)
-    first = load("cifar10")
-    miniatures.forget()
-    with monkeypatch.context() as patched:
-        refuse_to_decode(patched)
-        again = load("cifar10")
-        assert torch.equal(again.train_images, first.train_images)
-        assert torch.equal(again.test_labels, first.test_labels) and again.content == first.content
-        assert_images(again, *cifar10)
-    new = picture(1, 2, 3, height=32, width=32)
-    next((folder / "train/bear").iterdir()).write_bytes(encoded(new))
-    miniatures.forget()
-    changed = load("cifar10")
-    assert changed.content != first.content
-    assert any(np.array_equal(i, new) for i in changed.train_images.permute(0, 2, 3, 1).numpy())
-
-
-def test_a_damaged_cache_is_made_again(shelf, cifar10, monkeypatch):
-    png_folders(shelf.data, cifar10)
-    first = load("cifar10")
-    cache = shelf.data / ".cache" / "cifar10.safetensors"
-    whole = cache.read_bytes()
-    for damage in (whole[:-100], b"", whole[:4]):
-        cache.write_bytes(damage)
-        miniatures.forget()
-        assert torch.equal(load("cifar10").train_images, first.train_images)
-        miniatures.forget()
-        with monkeypatch.context() as patched:
-            refuse_to_decode(patched)
-            assert load("cifar10").content == first.content
-
-
-@pytest.mark.slow
-def test_a_second_process_decodes_nothing(shelf, tmp_path):
-    """With a dataset that every process knows: one's own."""
-    shelf.run("data", "add", "fruit", own_folders(tmp_path / "mine"))
-    code = (
-        "import PIL.Image\n"
-        "PIL.Image.open = None\n"
-        "from hypersphere.data.load import load\n"
-        "print(load('fruit').content)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == load("fruit").content
-
-
-def test_files_are_hashed_once(shelf, cub, monkeypatch):
-    shelf.get("cub")
-    first = load_files("cub").content
-    miniatures.forget()
-    path = shelf.data / bird(2, 0)
-    known = path.stat()
-    path.write_bytes(bytes(len(path.read_bytes())))  # other bytes behind equal names, sizes, times
-    os.utime(path, ns=(known.st_atime_ns, known.st_mtime_ns))
-    assert load_files("cub").content == first
-    assert shelf.run("data", "check", "cub").status == 0  # reads all of it again
-    assert load_files("cub").content != first
-
-
-def test_a_check_is_remembered_for_these_files(shelf, cub):
-    shelf.get("cub")
-    shelf.run("data", "check", "cub")
-    note, stamp = notes.read("cub"), notes.stamp(read("cub"))
-    assert shelf.site.url("good") in note["source"]  # still known
-    assert stamp and note["stamp"] == stamp  # so that nothing is hashed again
-
-
-def test_a_folder_that_cannot_be_written_is_no_trouble(shelf, cifar10, cub):
-    png_folders(shelf.data, cifar10)
-    miniatures.write(shelf.data, cub)
-    (shelf.data / ".cache").write_text("in the way")
-    assert_images(load("cifar10"), *cifar10)
-    miniatures.forget()
-    assert_images(load("cifar10"), *cifar10)
-    assert len(load_files("cub").train.paths) == 8
-    assert shelf.run("data", "check", "cifar10", "cub").status == 0
-    assert shelf.run("data", "status").status == 0
-    assert (shelf.data / ".cache").read_text() == "in the way"
-
-
-def test_a_full_disk_costs_the_cache_alone(shelf, cifar10):
-    png_folders(shelf.data, cifar10)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    try:
-        assert_images(load("cifar10"), *cifar10)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert not (shelf.data / ".cache" / "cifar10.safetensors").exists()
-
-
-# Splits and draws of images
-
-
-def sha256(values):
-    return hashlib.sha256(json.dumps(np.asarray(values).tolist()).encode()).hexdigest()
-
-
-# Training images of 400 species, falling as they do in Pl@ntNet: few have many.
-COUNTS = np.array([3000 // (c + 1) for c in range(400)])
-THRESHOLDS = {200: 10, 100: 16, 50: 28, 25: 43}
-LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(100), 220))
-
-
-def drawn() -> dict:
-    """What the golden file freezes. Regenerate it only with a revision of the components."""
-    counts = imbalanced_counts(100, 2, 200)
-    return {
-        "base_novel": sha256(base_novel(200, num_base=100).unseen),
-        "by_count": sha256(by_count(COUNTS.tolist(), at_least=100).seen),
-        "choose_by_count": [
-            sha256(choose_by_count(COUNTS, total=182, at_least=THRESHOLDS, draw=d)) for d in (0, 1)
-        ],
-        "holdout": [sha256(np.flatnonzero(holdout(LABELS, 0.1, d))) for d in (0, 1)],
-        "imbalanced": [sha256(imbalanced(LABELS, counts, d)) for d in (0, 1)],
-        "seen_unseen": sha256(seen_unseen(200, num_unseen=100, permutation=0).unseen),
-        "support": sha256(support(LABELS, range(50), 5, 0, 0)),
-    }
-
-
-def test_golden_draws():
-    assert drawn() == json.loads(GOLDEN.read_text())
-
-
-def test_base_and_novel_classes():
-    split = base_novel(200, num_base=100)
-    assert split.seen == tuple(range(100)) and split.unseen == tuple(range(100, 200))
-    for num_base in (4, 5):
-        with pytest.raises(ValueError, match=f"num_base={num_base} leaves no novel class of 4"):
-            base_novel(4, num_base=num_base)
-
-
-def test_classes_by_count():
-    split = by_count([5, 100, 99, 101, 0], at_least=100)
-    assert (split.seen, split.unseen) == ((1, 3), (0, 2, 4))
-    assert by_count([1, 2, 3], at_least=1).unseen == ()
-    with pytest.raises(ValueError, match=r"at_least=101: 1 of 5 .*the largest has 101\)"):
-        by_count([5, 100, 99, 101, 0], at_least=101)
-
-
-def test_classes_with_the_counts_of_plantnet():
-    chosen = choose_by_count(COUNTS, total=182, at_least=THRESHOLDS)
-    assert len(chosen) == len(set(chosen)) == 182 and chosen == sorted(chosen)
-    have = COUNTS[chosen]
-    assert [int((have >= n).sum()) for n in (200, 100, 50, 25)] == [10, 16, 28, 43]
-    # ... which are the classes that the paper's splits train on
-    assert [len(by_count(have, at_least=n).seen) for n in (200, 100, 50, 25)] == [10, 16, 28, 43]
-    assert choose_by_count(COUNTS, total=182, at_least=THRESHOLDS, draw=1) != chosen
-    with pytest.raises(ValueError, match="3 classes with 200 or more .*10 are needed"):
-        choose_by_count(np.array([200] * 3 + [30] * 300), total=182, at_least=THRESHOLDS)
-
-
-def test_a_validation_part_has_a_share_of_each_class():
-    labels = np.repeat([0, 1, 2, 3], [20, 10, 2, 5])
-    for draw in range(3):
-        held = holdout(labels, 0.1, draw)
-        assert np.bincount(labels[held], minlength=4).tolist() == [2, 1, 1, 1]
-    assert np.bincount(labels[holdout(labels, 0.99, 0)]).tolist() == [19, 9, 1, 4]  # never all
-    assert not np.array_equal(holdout(labels, 0.1, 0), holdout(labels, 0.1, 1))
-    # a class's draw does not depend on the other classes
-    alone = holdout(labels[:20], 0.1, 0)
-    assert np.array_equal(holdout(labels, 0.1, 0)[:20], alone)
-    with pytest.raises(ValueError, match="class 7 has a single image"):
-        holdout(np.array([1, 1, 7]), 0.5, 0)
-
-
-def test_imbalanced_training_images():
-    counts = imbalanced_counts(100, 2, 200)
-    assert counts.tolist() == [2 * k for k in range(1, 101)]
-    chosen = imbalanced(LABELS, counts, 0)
-    assert np.bincount(LABELS[chosen]).tolist() == counts.tolist()
-    assert np.array_equal(chosen, np.unique(chosen))
-    fewer = imbalanced(LABELS, counts // 2, 0)
-    assert set(fewer.tolist()) < set(chosen.tolist())  # nested
-    assert not np.array_equal(imbalanced(LABELS, counts, 1), chosen)
-    with pytest.raises(ValueError, match="class 1 has 2 images, 3 are asked"):
-        imbalanced(np.array([0, 0, 0, 1, 1]), [3, 3], 0)

@@ -10,7 +10,7 @@ from hypersphere.config import Evaluation, compose, split_config
 from hypersphere.config.data import Views, describe
 from hypersphere.data.facts import DATASETS
 from hypersphere.data.inventory import add
-from hypersphere.data.layouts import DataError
+from hypersphere.data.listing import DataError
 from hypersphere.data.load import class_counts, load, load_files
 from hypersphere.errors import UserError
 from hypersphere.execute import run_node

@@ -13,7 +13,8 @@ import torch
 
 from hypersphere.data.facts import DATASETS
 from hypersphere.data.inventory import look
-from hypersphere.data.layouts import available, read
+from hypersphere.data.layouts import read
+from hypersphere.data.listing import available
 from hypersphere.data.load import class_names, load, load_files
 from hypersphere.data.splits import seen_unseen, support
 from hypersphere.data.testsets import Corruption, evaluation_images

@@ -109,13 +109,17 @@ def _work_out(node: Evaluation | Computation, store: Store) -> dict[str, Any]:
     from hypersphere.training.train import EMBEDDINGS, load_network
 
     training, folder = node.training, store.folder(node.training.id)
+    where = f"{node.component.name} of {training.data.name}, run {training.id}"
     with torch.inference_mode():
-        return node.component.build(
-            load_network(training, folder).head,
-            Embeddings.read(folder / EMBEDDINGS),
-            training.split(),
-            training.settings.seed,
-        )
+        try:
+            return node.component.build(
+                load_network(training, folder).head,
+                Embeddings.read(folder / EMBEDDINGS),
+                training.split(),
+                training.settings.seed,
+            )
+        except ValueError as error:  # what the evaluation's docstring says it needs
+            raise UserError(f"{where}: {error}") from None
 
 
 def _parent_with_files(node: Evaluation, store: Store, say: Say) -> Record:

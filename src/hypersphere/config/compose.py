@@ -97,7 +97,10 @@ def register_datasets() -> None:
     its kind of images needs (conf/data), under its name."""
     options = ConfigStore.instance()
     for name in DATASETS:
-        kind = "in_memory" if DATASETS[name].in_memory else "image_files"
+        try:
+            kind = "in_memory" if DATASETS[name].in_memory else "image_files"
+        except UserError:  # a damaged description: what is wrong is said when it is asked for
+            kind = "in_memory"
         options.store(group="data", name=name, node={"defaults": [kind], "name": name})
 
 

@@ -19,7 +19,7 @@ import pydantic
 from hypersphere.config.components import Component, check, check_values
 from hypersphere.config.data import Data
 from hypersphere.data.facts import DATASETS, Dataset
-from hypersphere.data.layouts import available
+from hypersphere.data.listing import available
 from hypersphere.data.splits import Split
 from hypersphere.errors import UserError, did_you_mean
 

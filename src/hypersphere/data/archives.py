@@ -65,7 +65,7 @@ def unpack(archive: Path, folder: Path) -> None:
             raise  # the disk's; EINVAL is zipfile seeking where a damaged directory sends it
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"{archive}: damaged or cut short ({reason}); delete it and get it again"
+            f"{archive}: damaged or cut short ({reason}); get it again, here or elsewhere"
         ) from None
 
 

@@ -86,15 +86,23 @@ def _status(options: argparse.Namespace) -> None:
 
 
 def _detail(state: Any) -> str:
-    if state.state == "missing" and state.detail.endswith("set HYPERSPHERE_DATA"):
-        return f"hypersphere data get {state.name}"
+    from hypersphere.data.facts import DATASETS
+
+    if not state.title:  # its description cannot be read
+        return state.detail
+    facts = _facts(state.name)
+    while state.state == "missing" and "of" in getattr(facts, "options", {}):
+        facts = DATASETS[facts.options["of"]]
+    if state.state == "missing" and facts.where:
+        published = "" if facts.downloads else "no archive is published: "
+        return f"{published}hypersphere data {'get' if facts.downloads else 'show'} {state.name}"
     source = f"from {state.source}" if state.source else ""
     return "; ".join(text for text in (state.detail, source) if text)
 
 
 def _get(options: argparse.Namespace) -> None:
     from hypersphere.data import notes
-    from hypersphere.data.download import get
+    from hypersphere.data.download import NoGoodCopy, get
     from hypersphere.data.facts import DATASETS
     from hypersphere.data.inventory import look
 
@@ -110,9 +118,12 @@ def _get(options: argparse.Namespace) -> None:
             continue
         if not facts.downloads:
             raise UserError(f"{name}: no archive is published.\n{_by_hand(name)}")
-        sources = get(
-            name, facts, source=options.source, replace=options.replace, keep=options.keep, say=_say
-        )
+        how = {"source": options.source, "replace": options.replace, "keep": options.keep}
+        try:
+            sources = get(name, facts, say=_say, **how)
+        except NoGoodCopy:
+            print(_by_hand(name), flush=True)
+            raise
         notes.forget(name)
         checked = look(name, verify=True)  # before anyone relies on it
         if checked.state != "present":
@@ -128,7 +139,7 @@ def _check(options: argparse.Namespace) -> int:
     names = names or [state.name for state in states() if state.state != "missing"]
     bad = 0
     for name in names:
-        state = look(name, verify=True)
+        state = look(name, decode=True)
         bad += state.state != "present"
         print(f"{name:<23} {state.state:<8} {state.detail}", flush=True)
     return 1 if bad else 0
@@ -164,7 +175,8 @@ def _vectors(options: argparse.Namespace) -> None:
     found = read_vectors(options.file, class_names(_known(options.name)))
     print("\n".join([*found.report(), f"sha256 {found.sha256}"]))
     if options.out:
-        out = options.out.with_suffix(".npy")
+        named = options.out.name
+        out = options.out.with_name(named if named.endswith(".npy") else f"{named}.npy")
 
         def write(path: Path) -> None:
             with open(path, "wb") as file:

@@ -33,6 +33,10 @@ from hypersphere.errors import UserError
 _REMEDY = "`hypersphere data get {} --from FOLDER` takes it from a folder filled by hand"
 
 
+class NoGoodCopy(UserError):
+    """No folder or mirror had a file as it should be."""
+
+
 @dataclass(frozen=True)
 class _Order:
     """What one call was asked for."""
@@ -106,7 +110,8 @@ def get(
     downloaded files stay. Returns the folders and URLs that the files came from; none when another
     process brought them while this one waited, or an earlier call that was cut short.
     Raises UserError, and leaves nothing half-written in place, when there is nothing to download,
-    its place is taken, no mirror has a good copy, an archive is damaged or the disk is full.
+    its place is taken, no mirror has a good copy (NoGoodCopy), an archive is damaged or the disk is
+    full.
     """
     if not resource.downloads:
         where = f"; its place is {paths.data_dir() / resource.where[0]}" if resource.where else ""
@@ -146,7 +151,13 @@ def _get(order: _Order, replace: bool, keep: bool) -> list[str]:
                 for (file, _), download in zip(files, order.resource.downloads, strict=True):
                     if archives.is_archive(download.file):
                         order.say(f"{download.file}: unpacking")
-                    archives.unpack(file, staging / download.into)
+                    try:
+                        archives.unpack(file, staging / download.into)
+                    except UserError:
+                        # Of ours, and no good: the next call would go on with it.
+                        if file.is_relative_to(order.folder) and order.source != order.folder:
+                            file.unlink()
+                        raise
                 _check_content(order, staging, targets)
                 os.rename(staging, ready)
             finally:
@@ -266,7 +277,7 @@ def _fetch(order: _Order, download: Download) -> tuple[Path, str]:
             return candidate, str(candidate.parent)
         except transfer.Unfit as error:
             tried.append(f"{candidate}: {error}")
-    raise UserError(
+    raise NoGoodCopy(
         f"{order.name}: no good copy of {key} found ({'; '.join(tried) or 'it has no mirror'});"
         f" {_REMEDY.format(order.name)}"
     )

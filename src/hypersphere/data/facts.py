@@ -183,7 +183,17 @@ class _Datasets(Mapping[str, Dataset]):
 
 @cache
 def _own(path: Path, _modified: int) -> Dataset:
-    return next(iter(read_entries(path).values()))
+    """What a user's dataset.yaml says. Raises UserError naming the file and the remedy."""
+    try:
+        entries = read_entries(path)
+        found = entries.get(path.parent.name)
+        if not isinstance(found, Dataset):
+            raise UserError(f"{path}: has no entry {path.parent.name!r} with a layout")
+        return found
+    except UserError as error:
+        raise UserError(
+            f"{error}; delete it and run `hypersphere data add {path.parent.name} FOLDER` again"
+        ) from None
 
 
 DATASETS = _Datasets()

@@ -16,7 +16,8 @@ import yaml
 from hypersphere import paths
 from hypersphere.data import notes
 from hypersphere.data.facts import DATASETS, ENTRY, Dataset, Resource, resources
-from hypersphere.data.layouts import DataError, array, available, place, read
+from hypersphere.data.layouts import array, read
+from hypersphere.data.listing import DataError, available, place
 from hypersphere.data.order import file_content
 from hypersphere.errors import UserError
 from hypersphere.files import write_text
@@ -44,12 +45,15 @@ def states(*, verify: bool = False) -> list[State]:
     return [look(name, verify=verify) for name in [*DATASETS, *resources()]]
 
 
-def look(name: str, *, verify: bool = False) -> State:
+def look(name: str, *, verify: bool = False, decode: bool = False) -> State:
     """The state of one dataset. Files are listed and their sizes checked; verify reads all of it
-    and compares its content with the published one."""
-    facts = DATASETS[name] if name in DATASETS else resources()[name]
+    and compares its content with the published one; decode opens every image file as well."""
     try:
-        detail = _verify(name, facts) if verify else _look(name, facts)
+        facts = resources().get(name) or DATASETS[name]
+    except UserError as error:  # one's own, badly described
+        return State(name, "", "corrupt", str(error), str(paths.data_dir() / name))
+    try:
+        detail = _verify(name, facts, decode) if verify or decode else _look(name, facts)
         state = "present"
     except DataError as error:
         state, detail = error.state, str(error)
@@ -105,12 +109,12 @@ def _look(name: str, facts: Resource) -> str:
     return f"read in full {note['checked']}, content {note['content'][:12]}" if note else ""
 
 
-def _verify(name: str, facts: Resource) -> str:
+def _verify(name: str, facts: Resource, decode: bool) -> str:
     if not isinstance(facts, Dataset):
         return _all_files(name, facts)
     if why := available(name):
         raise DataError(why, "missing")
-    from hypersphere.data.load import load, load_files
+    from hypersphere.data.load import ImageFiles, check_files, load, load_files
 
     source = (notes.read(name) or {}).get("source", "")
     notes.forget(name)
@@ -120,7 +124,10 @@ def _verify(name: str, facts: Resource) -> str:
     else:
         reader = load if facts.in_memory else load_files
         reader.cache_clear()
-        content = reader(name).content
+        found = reader(name)
+        content = found.content
+        if decode and isinstance(found, ImageFiles):
+            check_files([*found.train.paths, *found.test.paths])
     notes.came_from(name, source)
     known = "as published" if facts.content else "no published content to compare with"
     return f"every image read, content {content[:12]}, {known}"
@@ -221,11 +228,14 @@ def _there(name: str, path: Path) -> Path:
 def _corruptions(name: str, folder: Path | None, facts: Dataset, *, whole: bool = False) -> str:
     """Checks one array per corruption, and with `whole` gives the hash of their bytes."""
     assert folder is not None
-    labels = array(folder / facts.options["labels"], name)
+    wanted = 5 * facts.test
     files = sorted(folder.glob("*.npy"))
-    for path in files:
-        if len(array(path, name)) != len(labels):
-            raise DataError(f"{path}: does not have one image per label; get {name} again")
+    for path in [folder / facts.options["labels"], *files]:
+        if (found := len(array(path, name))) != wanted:
+            raise DataError(
+                f"{path}: has {found} entries, expected {wanted} (5 severities of {facts.test}"
+                f" images); run `hypersphere data get {name} --replace`"
+            )
     if not whole:
         return ""
     return file_content([(files, [path.name for path in files], np.zeros(len(files), np.int64))])
@@ -243,7 +253,7 @@ def add(name: str, folder: Path, *, test_share: float | None = None) -> Dataset:
     size up to LARGEST_IN_MEMORY pixels are held in memory, others stream from their files. Raises
     UserError naming what is wrong: a name that is taken, an empty class, a file that is no image.
     """
-    from hypersphere.data.load import load, load_files
+    from hypersphere.data.load import check_files, load, load_files
 
     folder = folder.expanduser().resolve()
     if not name.isidentifier() or not name.islower():
@@ -288,6 +298,7 @@ def add(name: str, folder: Path, *, test_share: float | None = None) -> Dataset:
         else:
             entry["content"] = load_files(name).content
             load_files.cache_clear()
+            check_files(files)
     except BaseException:
         notes.forget(name)
         raise

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,52 +16,9 @@ import numpy as np
 
 from hypersphere import paths
 from hypersphere.data.facts import DATASETS, Dataset
+from hypersphere.data.listing import DataError, Listing, Part, needed_place, place
 from hypersphere.data.order import name_order, pixel_order
 from hypersphere.data.splits import choose_by_count, holdout
-from hypersphere.errors import UserError
-
-
-class DataError(UserError):
-    """A dataset that cannot be read. state: `missing`, `partial` or `corrupt`."""
-
-    def __init__(self, message: str, state: str = "corrupt") -> None:
-        super().__init__(message)
-        self.state = state
-
-
-@dataclass
-class Part:
-    """One split of a dataset.
-
-    labels: (n,) int64. pixels: (n, height, width, channels) uint8, or files: n paths, and names:
-    what sorts them (the path below the dataset's folder). targets: further numbers per image.
-    """
-
-    labels: np.ndarray
-    pixels: np.ndarray | None = None
-    files: list[Path] | None = None
-    names: list[str] = field(default_factory=list)
-    targets: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def take(self, chosen: np.ndarray) -> Part:
-        """The images at the positions `chosen` (int64)."""
-        return Part(
-            self.labels[chosen],
-            None if self.pixels is None else self.pixels[chosen],
-            None if self.files is None else [self.files[i] for i in chosen],
-            [self.names[i] for i in chosen] if self.names else [],
-            {key: values[chosen] for key, values in self.targets.items()},
-        )
-
-
-@dataclass
-class Listing:
-    """Both splits, and the classes by label (names: the same for people)."""
-
-    train: Part
-    test: Part
-    classes: tuple[str, ...]
-    names: tuple[str, ...]
 
 
 def read(name: str) -> Listing:
@@ -73,56 +29,10 @@ def read(name: str) -> Listing:
     for part in (listing.train, listing.test):
         if len(part.labels) and not 0 <= part.labels.min() <= part.labels.max() < facts.num_classes:
             raise DataError(
-                f"{name}: labels {part.labels.min()} .. {part.labels.max()} lie outside its"
-                f" {facts.num_classes} classes; get the dataset again"
+                f"{name}: labels {part.labels.min()} .. {part.labels.max()} under {place(name)} lie"
+                f" outside its {facts.num_classes} classes; get the dataset again"
             )
     return listing
-
-
-def place(name: str) -> Path | None:
-    """Where the dataset lies, None when none of its places is there."""
-    facts = DATASETS[name]
-    if "of" in facts.options:
-        return place(facts.options["of"])
-    for where in facts.where:
-        folder, _, inner = where.partition("/{")
-        parts = inner.rstrip("}").split(",") if inner else ["."]
-        if all((paths.data_dir() / folder / part).exists() for part in parts):
-            return paths.data_dir() / folder
-    return Path(facts.options["folder"]) if "folder" in facts.options else None
-
-
-def needed_place(name: str) -> Path:
-    """Like `place`. Raises DataError (missing) with the way to get the dataset."""
-    if (folder := place(name)) is None or not folder.exists():
-        raise DataError(missing(name), "missing")
-    return folder
-
-
-def missing(name: str) -> str:
-    """One line that says how to get a dataset that is not here."""
-    facts = DATASETS[name]
-    if "of" in facts.options:
-        return f"{name} is made from {facts.options['of']}: {missing(facts.options['of'])}"
-    where = " or ".join(facts.where) or facts.options.get("folder", name)
-    return (
-        f"{name} is not under {paths.data_dir()} ({where}): run `hypersphere data get {name}`"
-        " where there is a network, or copy it there and set HYPERSPHERE_DATA"
-    )
-
-
-def available(name: str) -> str | None:
-    """None when `name` can be read without a download, else one line that says how to get it.
-
-    Looks for files only; whether they are intact shows when they are loaded.
-    """
-    facts = DATASETS[name]
-    if facts.layout == "digits":
-        return None
-    if "of" in facts.options:
-        return available(facts.options["of"]) and missing(name)
-    folder = place(name)
-    return None if folder is not None and folder.exists() else missing(name)
 
 
 # Readers
@@ -257,7 +167,7 @@ def _tiny_imagenet(name: str, facts: Dataset) -> Listing:
     parts = [_by_folder(name, position, folder / "train", "train/{wnid}/images/{file}")]
     table = folder / "val" / "val_annotations.txt"
     if table.exists() and (folder / "val" / "images").is_dir():
-        rows = [line.split("\t") for line in _lines(table)]
+        rows = _rows(table, 3, "\t")  # file, class, its box
         labels = [_label(position, row[1], table) for row in rows]
         parts.append(_files(folder, [folder / "val" / "images" / row[0] for row in rows], labels))
         _all_there(name, parts[1])
@@ -282,7 +192,7 @@ def _cub(name: str, facts: Dataset) -> Listing:
     folder = needed_place(name)
     tables = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt")
     images, labels, split, names = (
-        dict(line.split(maxsplit=1) for line in _lines(folder / table)) for table in tables
+        {row[0]: row[1] for row in _rows(folder / table, 2)} for table in tables
     )
     position = _positions(facts)
     parts = []
@@ -342,9 +252,16 @@ def _csv(name: str, facts: Dataset) -> Listing:
         ids = [f"{i}{options['ending']}" for i in table[options["file"]]]
         labels = [classes.index(str(c)) for c in table[options["label"]]]
         part = _files(folder, [folder / options[split]["images"] / i for i in ids], labels)
-        part.targets = {
-            key: table[column].to_numpy(np.float32) for key, column in options["targets"].items()
-        }
+        try:
+            part.targets = {
+                key: table[column].to_numpy(np.float32)
+                for key, column in options["targets"].items()
+            }
+        except ValueError as error:
+            raise DataError(
+                f"{folder / options[split]['table']}: columns {list(options['targets'].values())}"
+                f" need numbers ({error}); copy {name} again"
+            ) from None
         _all_there(name, part)
         parts.append(part)
     return _listing(facts, *parts, classes=classes, names=classes)
@@ -353,7 +270,13 @@ def _csv(name: str, facts: Dataset) -> Listing:
 def _arrays(name: str, facts: Dataset) -> Listing:
     """A test set of two .npy files: images (n, h, w, c) uint8 and labels (n,)."""
     folder = needed_place(name)
-    images, labels = (array(folder / facts.options[key], name) for key in ("images", "labels"))
+    files = [folder / facts.options[key] for key in ("images", "labels")]
+    images, labels = (array(file, name) for file in files)
+    if len(images) != len(labels):
+        raise DataError(
+            f"{files[0]}: has {len(images)} images for {len(labels)} labels; run"
+            f" `hypersphere data get {name} --replace`"
+        )
     empty = Part(np.zeros(0, np.int64), np.zeros((0, *images.shape[1:]), np.uint8))
     return _listing(facts, empty, Part(np.asarray(labels, np.int64), np.asarray(images)))
 
@@ -443,6 +366,17 @@ def _label(position: dict[str, int], found: str, where: Path) -> int:
 def _positions(facts: Dataset) -> dict[str, int]:
     assert facts.classes is not None
     return {c: label for label, c in enumerate(facts.classes)}
+
+
+def _rows(path: Path, columns: int, separator: str | None = None) -> list[list[str]]:
+    """The lines of a table in words, of which the last keeps its spaces."""
+    rows = [line.split(separator, maxsplit=columns - 1) for line in _lines(path)]
+    for number, row in enumerate(rows, 1):
+        if len(row) < columns:
+            raise DataError(
+                f"{path}: line {number} needs {columns} words, has {len(row)}; get it again"
+            )
+    return rows
 
 
 def _lines(path: Path) -> list[str]:

@@ -20,8 +20,12 @@ from torch import Tensor
 from hypersphere import paths
 from hypersphere.data import notes, rotation
 from hypersphere.data.facts import DATASETS, Dataset
-from hypersphere.data.layouts import DataError, Listing, Part, read
+from hypersphere.data.layouts import read
+from hypersphere.data.listing import DataError, Listing, Part
 from hypersphere.data.order import file_content, name_order, pixel_content, pixel_order
+
+# What PIL raises on bytes that are no whole image.
+UNREADABLE = (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -178,11 +182,29 @@ def decode(files: Sequence[Path], shape: tuple[int, int, int]) -> np.ndarray:
     return images
 
 
+def check_files(files: Sequence[Path]) -> None:
+    """Decode every file of a dataset that streams. Raises DataError naming the first that does not
+    decode: their bytes alone do not show it where nobody has published them."""
+
+    def one(path: Path) -> None:
+        try:
+            with PIL.Image.open(path) as image:
+                image.load()
+        except UNREADABLE as error:
+            raise DataError(
+                f"{path}: cannot be read as an image ({error}); copy the dataset again"
+            ) from error
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for _ in pool.map(one, files, chunksize=64):
+            pass
+
+
 def _pixels(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     try:
         with PIL.Image.open(path) as image:
             return np.asarray(image.convert("L" if shape[2] == 1 else "RGB")).reshape(shape)
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise DataError(
             f"{path}: cannot be read as an image of {shape[1]} x {shape[0]} pixels ({error});"
             " copy the dataset again"

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from hypersphere import paths
-from hypersphere.data.layouts import Listing, Part, place
+from hypersphere.data.listing import Listing, Part, place
 from hypersphere.errors import UserError
 from hypersphere.files import write_atomically, write_text
 

@@ -30,12 +30,14 @@ def rotate(images: Tensor, split: str, lowest: float, highest: float) -> tuple[T
     # pointing down, that is a counter-clockwise turn of what one sees.
     rows = [[turn.cos(), -turn.sin(), zero], [turn.sin(), turn.cos(), zero]]
     matrices = torch.stack([torch.stack(row, 1) for row in rows], 1)
-    parts = []
+    parts = [images[:0]]
     # In float64 the rounding to grey levels does not depend on the machine.
     for some, matrix in zip(images.split(2000), matrices.split(2000), strict=True):
+        if not len(some):
+            continue
         grid = affine_grid(matrix, list(some.shape), align_corners=False)
         parts.append(grid_sample(some.double(), grid, align_corners=False).round().to(torch.uint8))
-    turned = torch.cat(parts) if parts else images
+    turned = torch.cat(parts)
     return turned.contiguous(memory_format=torch.channels_last), angles.float()
 
 

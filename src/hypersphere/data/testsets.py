@@ -11,7 +11,8 @@ from torch import Tensor
 
 from hypersphere.data.corruptions import corrupt
 from hypersphere.data.facts import DATASETS, dataset
-from hypersphere.data.layouts import DataError, array, needed_place
+from hypersphere.data.layouts import array
+from hypersphere.data.listing import DataError, needed_place
 from hypersphere.data.load import load
 from hypersphere.errors import did_you_mean
 
@@ -70,5 +71,5 @@ def official(name: str, kind: str, severity: int) -> tuple[Tensor, Tensor]:
             f" {5 * facts.test} (5 severities); run `hypersphere data get {source} --replace`"
         )
     part = slice((severity - 1) * facts.test, severity * facts.test)
-    pixels = torch.from_numpy(np.ascontiguousarray(images[part])).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(np.array(images[part])).permute(0, 3, 1, 2)
     return pixels, torch.from_numpy(np.asarray(labels[part], np.int64))

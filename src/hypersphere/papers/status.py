@@ -15,8 +15,9 @@ def plan_summary(plan: Plan, store: Store, workers: int) -> dict[str, Any]:
     seconds: of one thread; None where no past record says. hours: with `workers` processes.
     """
     missing = plan.missing(store)
-    reasons = {f"{i.paper.key} {i.spec.name}": r for i in plan.items if (r := blocked(i))}
-    runnable = plan.missing(store, [item for item in plan.items if not blocked(item)])
+    unfinished = [item for item in plan.items if plan.missing(store, [item])]
+    reasons = {f"{i.paper.key} {i.spec.name}": r for i in unfinished if (r := blocked(i))}
+    runnable = plan.missing(store, [item for item in unfinished if not blocked(item)])
     seconds, unknown = expected_seconds(runnable, store)
     known = not math.isnan(seconds)
     return {

@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from hypersphere.config.data import Crop, Views
 from hypersphere.config.training import Training
-from hypersphere.data.layouts import DataError
-from hypersphere.data.load import FileSet, load_files
+from hypersphere.data.listing import DataError
+from hypersphere.data.load import UNREADABLE, FileSet, load_files
 from hypersphere.seeds import derive
 from hypersphere.training.images import (
     Everything,
@@ -155,7 +155,7 @@ class Base:
         try:
             with PIL.Image.open(path) as opened:
                 image = functional.pil_to_tensor(opened.convert("RGB"))
-        except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+        except UNREADABLE as error:
             raise DataError(
                 f"{path}: cannot be read as an image ({error}); copy the dataset again"
             ) from error
