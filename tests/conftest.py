@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hypersphere.config import Training, compose, split_config
-from hypersphere.data import transfer
+from hypersphere.data.fetching import transfer
 from tests import miniatures
 from tests.publisher import Site
 

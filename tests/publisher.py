@@ -15,8 +15,8 @@ import zipfile
 
 import pytest
 
-from hypersphere.data.download import get
 from hypersphere.data.facts import Download, Resource
+from hypersphere.data.fetching.download import get
 from hypersphere.errors import UserError
 
 BODY = random.Random(0).randbytes(300_000)

@@ -10,9 +10,9 @@ import tarfile
 
 import pytest
 
-from hypersphere.data import archives
-from hypersphere.data.download import get
 from hypersphere.data.facts import Download
+from hypersphere.data.fetching import archives
+from hypersphere.data.fetching.download import get
 from hypersphere.errors import UserError
 from tests.publisher import (
     ARCHIVES,

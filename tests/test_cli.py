@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from hypersphere import cli
+from hypersphere import app, cli
 from hypersphere.config import compose, split_config
 from hypersphere.data.facts import DATASETS, Download
 from hypersphere.errors import UserError
 from hypersphere.papers.plan import make_plan
 from hypersphere.store import Store, write_lines
-from hypersphere.training import app
 
 
 def hypersphere(capsys, *words):
@@ -171,7 +170,7 @@ def test_a_download_that_fails_is_one_line(capsys, monkeypatch, tmp_path):
     away = Download(file="a.gz", mirrors=("http://127.0.0.1:9/",))
     facts = replace(DATASETS["mnist"], downloads=(away,))
     monkeypatch.setitem(DATASETS.added, "mnist", facts)
-    monkeypatch.setattr("hypersphere.data.transfer.BACKOFF", 0.0)
+    monkeypatch.setattr("hypersphere.data.fetching.transfer.BACKOFF", 0.0)
     status, _, err = hypersphere(capsys, "data", "get", "mnist")
     last = err.strip().splitlines()[-1]
     assert status == 2 and last.startswith("hypersphere: mnist: no good copy of a.gz found (http")

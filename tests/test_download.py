@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hypersphere.data import archives, download, facts
-from hypersphere.data.download import get, how_to_stage
+from hypersphere.data import facts
 from hypersphere.data.facts import Download
+from hypersphere.data.fetching import archives, download
+from hypersphere.data.fetching.download import get, how_to_stage
 from tests.publisher import (
     ARCHIVES,
     BODY,

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from hypersphere.data import download
-from hypersphere.data.download import get
+from hypersphere.data.fetching import download
+from hypersphere.data.fetching.download import get
 from hypersphere.errors import UserError
 from tests.publisher import (
     BODY,
@@ -119,7 +119,7 @@ def test_left_overs_of_a_killed_call_are_removed(site, data):
 
 CHILD = """
 import sys
-from hypersphere.data import download
+from hypersphere.data.fetching import download
 from hypersphere.data.facts import Download, Resource
 url, checksum = sys.argv[1:]
 one = Resource(title="A set", citation="", downloads=(Download("x.bin", (url,), checksum, into="set"),))

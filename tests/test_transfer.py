@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from hypersphere.data import transfer
-from hypersphere.data.download import get
 from hypersphere.data.facts import Download
+from hypersphere.data.fetching import transfer
+from hypersphere.data.fetching.download import get
 from tests.publisher import BODY, Site, failure, left, md5, part, plain, quiet, resource, waiting
 
 

@@ -102,8 +102,8 @@ def _detail(state: Any) -> str:
 
 def _get(options: argparse.Namespace) -> None:
     from hypersphere.data import notes
-    from hypersphere.data.download import NoGoodCopy, get
     from hypersphere.data.facts import DATASETS
+    from hypersphere.data.fetching.download import NoGoodCopy, get
     from hypersphere.data.inventory import look
 
     # Every name is checked before the first of them downloads gigabytes.
@@ -198,7 +198,7 @@ def _add(options: argparse.Namespace) -> None:
 
 
 def _by_hand(name: str) -> str:
-    from hypersphere.data.download import how_to_stage
+    from hypersphere.data.fetching.download import how_to_stage
 
     return how_to_stage(name, _facts(name))
 
@@ -230,7 +230,7 @@ def _share(text: str) -> float:
 
 
 def _size(number: int) -> str:
-    from hypersphere.data.transfer import size_text
+    from hypersphere.data.fetching.transfer import size_text
 
     return size_text(number)
 

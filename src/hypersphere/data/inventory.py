@@ -134,7 +134,7 @@ def _verify(name: str, facts: Resource, decode: bool) -> str:
 
 
 def _all_files(name: str, resource: Resource) -> str:
-    from hypersphere.data.transfer import Unfit, check_copy
+    from hypersphere.data.fetching.transfer import Unfit, check_copy
 
     folder = _folder(resource)
     if folder is None or not folder.exists():

@@ -25,9 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hypersphere import paths
-from hypersphere.data import archives, transfer
 from hypersphere.data.facts import Download, Resource
-from hypersphere.data.transfer import Say, size_text
+from hypersphere.data.fetching import archives, transfer
+from hypersphere.data.fetching.transfer import Say, size_text
 from hypersphere.errors import UserError
 
 _REMEDY = "`hypersphere data get {} --from FOLDER` takes it from a folder filled by hand"
