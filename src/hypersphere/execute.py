@@ -110,7 +110,7 @@ def _work_out(node: Evaluation | Computation, store: Store) -> dict[str, Any]:
 
     training, folder = node.training, store.folder(node.training.id)
     where = f"{node.component.name} of {training.data.name}, run {training.id}"
-    with torch.inference_mode():
+    with torch.no_grad():  # tensors made in inference mode could not be optimised upon
         try:
             return node.component.build(
                 load_network(training, folder).head,

@@ -1,5 +1,5 @@
 """Backbones: images (n, channels, size, size) -> features (n, dim)."""
 
-from hypersphere.backbones.vgg import VGG
+from hypersphere.backbones.blocks import MLP, VGG, InceptionBlocks, ResidualBlocks
 
-__all__ = ["VGG"]
+__all__ = ["MLP", "VGG", "InceptionBlocks", "ResidualBlocks"]

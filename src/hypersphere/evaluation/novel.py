@@ -47,7 +47,7 @@ def novel_classes(
         raise ValueError("there are no unseen classes: choose split=seen_unseen")
     train, labels = embeddings.train, embeddings.train_labels
     seen, unseen = torch.tensor(split.seen), torch.tensor(split.unseen)
-    test = _Test(embeddings, seen, unseen)
+    test = JointTest(embeddings, seen, unseen)
     supports = {"all": [torch.isin(labels, unseen)]}
     for n in shots:
         supports[str(n)] = [
@@ -85,7 +85,7 @@ def _alignment(head: Head, train: Tensor, labels: Tensor, seen: Tensor) -> float
     return torch.nn.functional.cosine_similarity(vectors, means).mean().item()
 
 
-class _Test:
+class JointTest:
     """Test labels as positions in joint order: the seen classes, then the unseen ones."""
 
     def __init__(self, embeddings: Embeddings, seen: Tensor, unseen: Tensor) -> None:

@@ -3,5 +3,6 @@
 from hypersphere.heads.base import Head, class_means
 from hypersphere.heads.metric import Contrastive, Triplet
 from hypersphere.heads.normalized_softmax import NormalizedSoftmax
+from hypersphere.heads.softmax import Softmax
 
-__all__ = ["Contrastive", "Head", "NormalizedSoftmax", "Triplet", "class_means"]
+__all__ = ["Contrastive", "Head", "NormalizedSoftmax", "Softmax", "Triplet", "class_means"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import statistics
@@ -135,7 +136,7 @@ def plan_item(declared: Paper, spec: ItemSpec, preset: str) -> PlannedItem:
     """Expand one item: every row of its published CSV becomes a cell with one node per unit."""
     settings = preset_of(declared, spec, preset)
     cells = []
-    for row in published_rows(declared.key, spec.name):
+    for row in _rows(declared, spec):
         keys = cell_keys(row)
         metrics = {"": _metric(spec, spec.words, keys)}
         for name, words in spec.variants.items():
@@ -148,8 +149,15 @@ def plan_item(declared: Paper, spec: ItemSpec, preset: str) -> PlannedItem:
             overrides = _overrides(spec, keys, settings)
             for seed in settings.seeds:
                 nodes[str(seed)] = _node(declared.key, preset, spec, overrides, seed, source)
-        cells.append(PlannedCell(keys, row["value"], row["std"], nodes, metrics))
+        cells.append(PlannedCell(keys, row.get("value", ""), row.get("std", ""), nodes, metrics))
     return PlannedItem(declared, spec, preset, tuple(cells))
+
+
+def _rows(declared: Paper, spec: ItemSpec) -> list[dict[str, str]]:
+    if spec.grid is None:
+        return published_rows(declared.key, spec.name)
+    values = itertools.product(*spec.grid.values())
+    return [dict(zip(spec.grid, map(str, each), strict=True)) for each in values]
 
 
 def blocked(item: PlannedItem) -> str | None:
@@ -243,8 +251,11 @@ def _node(
 def _compose(
     key: str, preset: str, overrides: Selection, seed: int
 ) -> tuple[Training, dict[str, Component]]:
-    options, values = [f"paper={key}/{preset}"], {"seed": seed}
+    recipe = "/".join(["paper=" + key, *filter(None, [overrides.get("recipe")]), preset])
+    options, values = [recipe], {"seed": seed}
     for name, value in overrides.items():
+        if name == "recipe":
+            continue
         if (paths.conf_dir() / name).is_dir():
             options.append(f"{name}={value}")
         else:
@@ -259,7 +270,7 @@ def _composed(options: tuple[str, ...], values: str) -> tuple[Training, dict[str
 
 
 def _overrides(spec: ItemSpec, keys: Mapping[str, str], settings: PresetSpec) -> Selection:
-    found: Selection = {}
+    found: Selection = {"recipe": spec.recipe}
     for column, chosen in spec.select.items():
         if column not in keys:
             raise UserError(

@@ -9,7 +9,7 @@ from hypersphere.config.data import describe
 from hypersphere.errors import UserError
 from hypersphere.papers.plan import Plan, PlannedCell, PlannedItem, make_plan, value_of
 from hypersphere.papers.spec import Paper, paper, paper_keys, published_rows
-from hypersphere.reporting import claims, dots, page, tables
+from hypersphere.reporting import claims, page, plots, tables
 from hypersphere.reporting.cells import Cell, Item
 from hypersphere.store import Store, artifacts, read_lines, write_lines
 
@@ -46,7 +46,7 @@ def render(plan: Plan, store: Store, preset: str) -> list[Path]:
                 continue
             written.append(tables.write(item, folder / "tables" / key)[1])
             if not item.variant:
-                dots.write(item, folder / "figures" / key)
+                plots.write(item, folder / "figures" / key)
         items += built
         rows += judge_claims(paper(key), preset, built)
     claims.write_claims(rows, folder / "claims.csv")
@@ -100,6 +100,7 @@ def _item(planned: PlannedItem, store: Store, variant: str) -> Item:
         notes=tuple(notes),
         metric_label=spec.metric_label,
         data=tuple(sorted(planned.datasets)),
+        plot=spec.plot,
     )
 
 
@@ -135,7 +136,7 @@ def _cell(planned: PlannedItem, cell: PlannedCell, store: Store, variant: str) -
     spec = planned.spec
     name = cell.metrics[variant].partition("/")[2]
     values: dict[str, float] = {}
-    run_ids = []
+    run_ids, arrays = [], {}
     for unit, node in cell.nodes.items():
         if (record := store.get(node.id)) is None:
             continue
@@ -143,6 +144,9 @@ def _cell(planned: PlannedItem, cell: PlannedCell, store: Store, variant: str) -
         run_ids.append(record["parent"] if record["kind"] == "evaluation" else record["run_id"])
         for suffix, value in value_of(record, name, spec.unit, spec.scale).items():
             values[f"{unit}{suffix}"] = value
+        if (sha256 := record["artifacts"].get(spec.plot.artifact)) and not variant:
+            folder = store.results / planned.preset / artifacts.FOLDER / record["run_id"]
+            arrays[unit] = artifacts.load(folder / f"{spec.plot.artifact}.npz", sha256)
     done = len(run_ids)
     return Cell(
         keys=cell.keys,
@@ -153,4 +157,5 @@ def _cell(planned: PlannedItem, cell: PlannedCell, store: Store, variant: str) -
         planned=len(cell.nodes) * (len(values) // done if done else 1),
         run_ids=tuple(run_ids),
         protocol=planned.settings.protocol,
+        arrays=arrays,
     )

@@ -1,7 +1,8 @@
 """The declarations of a paper: conf/paper/<key>/about.yaml, claims.yaml, and its items.
 
-An item (table or figure) takes its cells from the published CSV, so that every printed number has
-a row; its file says which run and which metric each cell shows. A new table is 10-20 lines.
+A table takes its cells from the published CSV, so that every printed number has a row; a figure,
+for which nothing is printed, from a grid of its own. The item's file says which run and which
+metric each cell shows, and how it is drawn. A new table or figure is 10-20 lines.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import yaml
 from hypersphere import paths
 from hypersphere.config.components import check_values
 from hypersphere.errors import UserError, did_you_mean
+from hypersphere.reporting.kinds import Dots, Plot
 
 PRESETS = ("quick", "small", "paper")
 Preset = Literal["quick", "small", "paper"]
@@ -65,6 +67,7 @@ class ItemPreset(pydantic.BaseModel):
     protocol: Literal["exact", "shortened", "substitute"] | None = None
     note: str | None = None
     seeds: Annotated[list[int], pydantic.Field(min_length=1)] | None = None
+    instead: Selection | None = None
 
 
 class Word(pydantic.BaseModel):
@@ -76,8 +79,12 @@ class Word(pydantic.BaseModel):
 
 
 class ItemSpec(pydantic.BaseModel):
-    """One table.
+    """One table or figure.
 
+    grid: key column -> its values; the cells are all combinations. None: the published CSV's rows.
+    plot: how it is drawn (reporting/kinds.py).
+    recipe: folder of presets (conf/paper/<key>/<recipe>) that its runs follow instead of the
+        paper's own; `select` may name one per printed value.
     select: key column of the published CSV -> config key that takes the printed value, or
         printed value -> overrides. Columns that select no run are left out.
     overrides: for every run of the item. parent: overrides that, put on top of a cell's own,
@@ -95,6 +102,9 @@ class ItemSpec(pydantic.BaseModel):
     title: str
     rows: list[str]
     columns: list[str]
+    grid: dict[str, list[str | int | float]] | None = None
+    plot: Plot = Dots()
+    recipe: str = ""
     unit: Literal["split", "seed", "draw", "deterministic"]
     margin: Annotated[float, pydantic.Field(gt=0)]
     metric: str

@@ -1,9 +1,14 @@
-"""What reports are made of: a cell with its single values, and an item (a table) of cells."""
+"""What reports are made of: a cell with its single values, and an item (table, figure) of cells."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hypersphere.reporting.kinds import Dots, Plot
 
 UNITS = ("split", "seed", "draw", "deterministic")
 PROTOCOLS = ("exact", "shortened", "substitute")
@@ -16,7 +21,8 @@ class Cell:
     `keys` are the key columns of the published CSV, as printed there. `published` is the text
     of the published CSV ('' = blank, 'nan' = the paper printed a divergence). `values` maps the
     unit of independence (seed, split, draw) to our number, nan where that run diverged;
-    `planned` says how many units the plan asks for.
+    `planned` says how many units the plan asks for. `arrays` maps the unit to the arrays that its
+    picture draws, where numbers are not enough.
     """
 
     keys: dict[str, str]
@@ -26,6 +32,9 @@ class Cell:
     planned: int
     run_ids: tuple[str, ...]
     protocol: str
+    arrays: Mapping[str, Mapping[str, np.ndarray]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -44,12 +53,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Item:
-    """One table ready to be judged and written. `margin` is in the printed unit.
+    """One table or figure ready to be judged and written. `margin` is in the printed unit.
 
     `rows` and `columns` are the key columns that label the rows and columns of the readable
     layout; other keys that vary give one grid each. `data` names the datasets that our numbers
-    come from. Raises ValueError when cells disagree in
-    their key columns, stand twice, or the layout or unit is unknown.
+    come from, `plot` says how it is drawn. Raises ValueError when cells disagree in their key
+    columns, stand twice, or the layout, unit or a key that the plot names is unknown.
     """
 
     paper: str
@@ -65,6 +74,7 @@ class Item:
     notes: tuple[str, ...] = ()
     metric_label: str = "accuracy"
     data: tuple[str, ...] = ()
+    plot: Plot = Dots()
 
     def __post_init__(self) -> None:
         where = f"{self.paper}/{self.stem}"
@@ -77,7 +87,8 @@ class Item:
         if not self.rows:
             raise ValueError(f"{where}: name at least one key column for the rows")
         keys = list(self.cells[0].keys)
-        unknown = [key for key in (*self.rows, *self.columns) if key not in keys]
+        named = (*self.rows, *self.columns, *self.plot.keys)
+        unknown = [key for key in named if key not in keys]
         if unknown or len({*self.rows, *self.columns}) < len(self.rows) + len(self.columns):
             raise ValueError(
                 f"{where}: rows {self.rows} and columns {self.columns} must be distinct"
@@ -102,6 +113,11 @@ class Item:
     def key_columns(self) -> tuple[str, ...]:
         """Key columns of the published CSV, in its order."""
         return tuple(self.cells[0].keys)
+
+    @property
+    def printed(self) -> bool:
+        """Whether the paper prints any number of it (figures print none)."""
+        return any(cell.published.strip() for cell in self.cells)
 
     @property
     def stem(self) -> str:

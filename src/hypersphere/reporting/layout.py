@@ -79,8 +79,11 @@ def published_text(judged: Judged) -> str:
 
 
 def cell_text(item: Item, cell: Cell, judged: Judged) -> str:
-    """`published → ours ± sd (n) mark`."""
-    text = f"{published_text(judged)} → {ours_text(cell, judged, places(item, cell))}"
+    """`published → ours ± sd (n) mark`; ours alone where nothing is printed."""
+    ours = ours_text(cell, judged, places(item, cell))
+    if not item.printed:
+        return ours
+    text = f"{published_text(judged)} → {ours}"
     return f"{text} {MARKS[judged.verdict]}".rstrip()
 
 
@@ -131,8 +134,10 @@ def reading_line(item: Item) -> str:
     fixed = f" Throughout: {fixed_keys(item)}." if fixed_keys(item) else ""
     unit = "values, no chance involved" if item.unit == "deterministic" else f"{item.unit}s"
     margin = f"{item.margin:.6f}".rstrip("0").rstrip(".")
+    cell = f"ours ± standard deviation (n {unit})"
+    if item.printed:
+        cell = f"published → {cell} mark; margin ± {margin}"
     return (
         f"{item.metric_label[:1].upper()}{item.metric_label[1:]}. Rows: {' / '.join(item.rows)}"
-        f"{columns}. A cell reads: published → ours ± standard deviation (n {unit}) mark;"
-        f" margin ± {margin}.{fixed}"
+        f"{columns}. A cell reads: {cell}.{fixed}"
     )
