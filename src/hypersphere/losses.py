@@ -12,17 +12,31 @@ def cosine(embeddings: Tensor, class_vectors: Tensor) -> Tensor:
     return F.normalize(embeddings, dim=-1) @ F.normalize(class_vectors, dim=-1).T
 
 
+def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy; with weights (n,) of the images the mean of weight times cross-entropy.
+
+    As Keras has it: the weights are not divided by their sum, as torch would do.
+    """
+    if weights is None:
+        return F.cross_entropy(logits, labels)
+    return (weights * F.cross_entropy(logits, labels, reduction="none")).mean()
+
+
 def normalized_softmax(
-    embeddings: Tensor, class_vectors: Tensor, labels: Tensor, scale: float
+    embeddings: Tensor,
+    class_vectors: Tensor,
+    labels: Tensor,
+    scale: float,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Normalised softmax loss: mean cross-entropy of scale * cos(w_k, z), no bias.
 
     Eq. 2 of Hyperspherical embedding for novel class classification (arXiv 2102.03243), after
     Wang et al. 2018 (CosFace with m = 0). embeddings: (n, dim); class_vectors: (classes, dim);
-    labels: (n,) in 0 .. classes - 1. Finite for every angle: the gradient passes through the
-    cosine, never through an arc cosine.
+    labels: (n,) in 0 .. classes - 1; weights: (n,) or None. Finite for every angle: the gradient
+    passes through the cosine, never through an arc cosine.
     """
-    return F.cross_entropy(scale * cosine(embeddings, class_vectors), labels)
+    return cross_entropy(scale * cosine(embeddings, class_vectors), labels, weights)
 
 
 def distances(a: Tensor, b: Tensor, squared: bool = False) -> Tensor:

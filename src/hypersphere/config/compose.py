@@ -58,7 +58,8 @@ def split_config(config: Mapping[str, Any]) -> tuple[Training, dict[str, Compone
     }
     training = check_training(raw)
     for name, component in evaluations.items():
-        if getattr(component.target, "needs_unseen", False) and not training.split().unseen:
+        needs_unseen = getattr(component.target, "needs_unseen", False)
+        if needs_unseen and training.split_is_known and not training.split().unseen:
             raise UserError(
                 f"evaluations.{name}: judges unseen classes,"
                 f" split={training.components['split'].name} has none; choose evaluations=none"

@@ -34,12 +34,17 @@ class Settings(pydantic.BaseModel):
     seed: of initialisation and order of batches (and, where a recipe says so, of the split).
     precision: `bf16` trains under bfloat16 autocast with float32 weights and losses.
     initial: id of a finished run whose weights this one starts from (its parent), or None.
+    class_weights: `balanced` weighs the loss of an image by n / (K n_k), for n images of K classes,
+    n_k of them of its own. select: the weights of the `last` epoch, or of the one with the
+    `lowest_validation_loss` (needs data.validation).
     """
 
     model_config = _STRICT
     seed: Annotated[int, pydantic.Field(ge=0)]
     precision: Literal["fp32", "bf16"]
     initial: str | None = None
+    class_weights: Literal["none", "balanced"] = "none"
+    select: Literal["last", "lowest_validation_loss"] = "last"
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,13 @@ class Training:
     @property
     def parent(self) -> str | None:
         return self.settings.initial
+
+    @property
+    def split_is_known(self) -> bool:
+        """A split by counts can be told where the images are, which need not be where runs are
+        planned; any other everywhere."""
+        needs_counts = getattr(self.components["split"].target, "needs_counts", False)
+        return not needs_counts or not available(self.data.name)
 
     def split(self) -> Split:
         """Seen and unseen classes. Raises UserError when they do not fit the dataset, or when they
@@ -155,11 +167,21 @@ def check_training(raw: Mapping[str, Any]) -> Training:
         )
     training = Training(data, settings, components, dict(raw))
     facts = training.dataset
+    classifies = getattr(components["head"].target, "classifies", False)
+    if settings.class_weights != "none" and not classifies:
+        raise UserError(
+            f"class_weights={settings.class_weights}: weighs a classification loss, which"
+            f" head={components['head'].name} has not"
+        )
+    if settings.select != "last" and not (classifies and data.validation):
+        raise UserError(
+            f"select={settings.select}: needs held-out images (data.validation.share=0.1) and a"
+            " head that classifies"
+        )
     if why := data.misfit(facts):
         raise UserError(f"data.name={data.name}: {why}")
     size = data.input_size(facts)
-    # A split by counts can be told where the images are, which need not be where runs are planned.
-    if not getattr(components["split"].target, "needs_counts", False) or not available(data.name):
+    if training.split_is_known:
         training.split()
     if why := _misfit(json.dumps(raw["backbone"], sort_keys=True), facts.channels, size):
         raise UserError(f"backbone ({data.name}, {size} pixels): {why}")

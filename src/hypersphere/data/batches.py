@@ -18,17 +18,29 @@ Size = Annotated[int, Field(ge=1)]
 class Shuffled:
     """Every image once per epoch in random order; the last batch may be smaller.
 
+    images_of_classes_with: an epoch shows as many images as the classes with at least so many have
+    together, so that networks trained on more classes see equally many per epoch.
+
     A last batch of a single image joins the one before it: no pair or triplet could be formed.
     """
 
     revision = 1
 
-    def __init__(self, *, size: Size) -> None:
-        self.size = size
+    def __init__(self, *, size: Size, images_of_classes_with: Size | None = None) -> None:
+        self.size, self.images_of_classes_with = size, images_of_classes_with
 
     def epoch(self, labels: np.ndarray, generator: np.random.Generator) -> Iterator[np.ndarray]:
-        """Index batches of one epoch over `labels` (n,)."""
+        """Index batches of one epoch over `labels` (n,). Raises ValueError when no class has as
+        many images as `images_of_classes_with`."""
         order = generator.permutation(len(labels))
+        if (least := self.images_of_classes_with) is not None:
+            counts = np.bincount(labels)
+            if not (number := int(counts[counts >= least].sum())):
+                raise ValueError(
+                    f"images_of_classes_with={least}: no class has so many training images (the"
+                    f" largest has {counts.max()})"
+                )
+            order = order[:number]
         cuts = list(range(self.size, len(order), self.size))
         if cuts and len(order) - cuts[-1] == 1:
             cuts.pop()

@@ -88,7 +88,7 @@ def _look(name: str, facts: Resource) -> str:
         raise DataError(why, "missing")
     if facts.layout == "digits":
         return "inside scikit-learn"
-    if facts.layout == "rotated":
+    if facts.layout in ("rotated", "long_tail"):
         return f"made from {facts.options['of']} when it is read"
     folder = place(name)
     official = folder is not None and not (folder / "train").is_dir()

@@ -304,6 +304,29 @@ def _subset(name: str, facts: Dataset) -> Listing:
     return Listing(parts[0], parts[1], tuple(classes), tuple(names))
 
 
+def _long_tail(name: str, facts: Dataset) -> Listing:
+    """More classes than another dataset has, and fewer and fewer images of them: each class in
+    several quarter turns (counter-clockwise), of which the first images in canonical order."""
+    options, parts = facts.options, []
+    whole = read(options["of"])
+    turns = options["turns"]
+    counts = np.geomspace(options["largest"], options["smallest"], facts.num_classes).round()
+    for part in (whole.train, whole.test):
+        assert part.pixels is not None
+        order = pixel_order(part.pixels, part.labels)
+        pixels, labels = part.pixels[order], part.labels[order]
+        images, of = [], []
+        for c in range(facts.num_classes):
+            # turns of one digit are not neighbours in the ranking
+            members = np.flatnonzero(labels == c % len(whole.classes))
+            if part is whole.train:
+                members = members[: int(counts[c])]
+            images.append(np.rot90(pixels[members], turns[c // len(whole.classes)], axes=(1, 2)))
+            of.append(np.full(len(members), c))
+        parts.append(Part(np.concatenate(of), np.concatenate(images)))
+    return _listing(facts, *parts)
+
+
 def _corrupted_arrays(name: str, facts: Dataset) -> Listing:
     raise DataError(
         f"{name}: holds one test set per corruption and severity; they are asked for as the"
@@ -407,4 +430,5 @@ _READERS: dict[str, Callable[[str, Dataset], Listing]] = {
     "arrays": _arrays,
     "corrupted_arrays": _corrupted_arrays,
     "subset": _subset,
+    "long_tail": _long_tail,
 }

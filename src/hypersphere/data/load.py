@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -118,6 +119,14 @@ def class_counts(name: str) -> tuple[int, ...]:
     """Training images per class. Raises DataError when the dataset is not here."""
     labels = load(name).train_labels if DATASETS[name].in_memory else load_files(name).train.labels
     return tuple(torch.bincount(labels, minlength=DATASETS[name].num_classes).tolist())
+
+
+def count_classes(*, data: str, thresholds: list[int]) -> dict[str, Any]:
+    """`at_least@<n>`: classes of dataset `data` with so many training images, for each threshold;
+    artifact `counts`: training images per class, by label. Raises DataError when it is not here."""
+    counts = np.array(class_counts(data))
+    found: dict[str, Any] = {f"at_least@{n}": float((counts >= n).sum()) for n in thresholds}
+    return found | {"counts": {"counts": counts}}
 
 
 def class_names(name: str) -> tuple[str, ...]:

@@ -22,8 +22,9 @@ class Head(nn.Module):
         super().__init__()
         self.dim, self.num_classes = dim, num_classes
 
-    def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Scalar training loss. embeddings: (n, dim); labels: (n,) in 0 .. num_classes - 1."""
+    def loss(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Scalar training loss. embeddings: (n, dim); labels: (n,) in 0 .. num_classes - 1;
+        weights: (n,) of the images, of a head that `classifies`."""
         raise NotImplementedError
 
     def logits(self, embeddings: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ class Triplet(_MeanClassifier):
         super().__init__(dim, num_classes)
         self.margin, self.squared, self.mining = margin, squared, mining
 
-    def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         unit = F.normalize(embeddings, dim=-1)
         return losses.triplet(unit, labels, self.margin, self.squared, self.mining)
 
@@ -53,6 +53,6 @@ class Contrastive(_MeanClassifier):
         super().__init__(dim, num_classes)
         self.margin, self.pairs = margin, pairs
 
-    def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         unit = F.normalize(embeddings, dim=-1)
         return losses.contrastive(unit, labels, self.margin, self.pairs)

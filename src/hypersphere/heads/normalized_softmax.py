@@ -26,8 +26,10 @@ class NormalizedSoftmax(Head):
         self.scale = scale
         self.class_vectors = nn.Parameter(nn.init.xavier_uniform_(empty(num_classes, dim)))
 
-    def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        return losses.normalized_softmax(embeddings, self.class_vectors, labels, self.scale)
+    def loss(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        return losses.normalized_softmax(
+            embeddings, self.class_vectors, labels, self.scale, weights
+        )
 
     def logits(self, embeddings: Tensor) -> Tensor:
         return self.scale * losses.cosine(embeddings, self.class_vectors)

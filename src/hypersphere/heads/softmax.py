@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, empty, nn, zeros
 from torch.nn import functional as F
 
+from hypersphere import losses
 from hypersphere.heads.base import Head
 
 
@@ -21,8 +22,8 @@ class Softmax(Head):
         self.class_vectors = nn.Parameter(nn.init.xavier_uniform_(empty(num_classes, dim)))
         self.bias = nn.Parameter(zeros(num_classes)) if bias else None
 
-    def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(self.logits(embeddings), labels)
+    def loss(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        return losses.cross_entropy(self.logits(embeddings), labels, weights)
 
     def logits(self, embeddings: Tensor) -> Tensor:
         return F.linear(embeddings, self.class_vectors, self.bias)

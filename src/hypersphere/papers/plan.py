@@ -76,8 +76,10 @@ class PlannedItem:
 
     @property
     def datasets(self) -> set[str]:
-        """Names of the datasets its trainings read."""
-        return {training.data.name for training in self.trainings}
+        """Names of the datasets its trainings and computations read."""
+        nodes = [node for cell in self.cells for node in cell.nodes.values()]
+        computed = [n.component.params.get("data") for n in nodes if isinstance(n, Computation)]
+        return {t.data.name for t in self.trainings} | {name for name in computed if name}
 
 
 @dataclass
@@ -129,14 +131,16 @@ def preset_of(declared: Paper, spec: ItemSpec, preset: str) -> PresetSpec:
     """The paper's preset with what the item does otherwise."""
     shared = declared.about.presets[preset]
     own = spec.presets.get(preset)
-    return shared if own is None else shared.model_copy(update=own.model_dump(exclude_none=True))
+    if own is None:
+        return shared
+    return shared.model_copy(update=own.model_dump(exclude_none=True, exclude={"grid"}))
 
 
 def plan_item(declared: Paper, spec: ItemSpec, preset: str) -> PlannedItem:
     """Expand one item: every row of its published CSV becomes a cell with one node per unit."""
     settings = preset_of(declared, spec, preset)
     cells = []
-    for row in _rows(declared, spec):
+    for row in _rows(declared, spec, preset):
         keys = cell_keys(row)
         metrics = {"": _metric(spec, spec.words, keys)}
         for name, words in spec.variants.items():
@@ -144,7 +148,7 @@ def plan_item(declared: Paper, spec: ItemSpec, preset: str) -> PlannedItem:
         source = metrics[""].partition("/")[0]
         nodes: dict[str, Node] = {}
         if spec.computation is not None:
-            nodes["value"] = Computation(check(spec.computation, f"{spec.name}: computation"))
+            nodes["value"] = _computation(spec, settings)
         else:
             overrides = _overrides(spec, keys, settings)
             for seed in settings.seeds:
@@ -153,11 +157,24 @@ def plan_item(declared: Paper, spec: ItemSpec, preset: str) -> PlannedItem:
     return PlannedItem(declared, spec, preset, tuple(cells))
 
 
-def _rows(declared: Paper, spec: ItemSpec) -> list[dict[str, str]]:
+def _rows(declared: Paper, spec: ItemSpec, preset: str) -> list[dict[str, str]]:
+    """One row per cell: as printed, or every combination of the grid's values."""
     if spec.grid is None:
         return published_rows(declared.key, spec.name)
-    values = itertools.product(*spec.grid.values())
-    return [dict(zip(spec.grid, map(str, each), strict=True)) for each in values]
+    own = spec.presets.get(preset)
+    grid = spec.grid | ((own.grid if own else None) or {})
+    return [
+        dict(zip(grid, map(str, each), strict=True)) for each in itertools.product(*grid.values())
+    ]
+
+
+def _computation(spec: ItemSpec, settings: PresetSpec) -> Computation:
+    assert spec.computation is not None
+    node = {
+        key: _instead(settings, f"computation.{key}", value)
+        for key, value in spec.computation.items()
+    }
+    return Computation(check(node, f"{spec.name}: computation"))
 
 
 def blocked(item: PlannedItem) -> str | None:
@@ -284,7 +301,17 @@ def _overrides(spec: ItemSpec, keys: Mapping[str, str], settings: PresetSpec) ->
         else:
             raise UserError(f"{spec.name}: select.{column}: says nothing of {text!r}")
     found |= spec.overrides
-    return {name: settings.instead.get(name, value) for name, value in found.items()}
+    return {name: _instead(settings, name, value) for name, value in found.items()}
+
+
+def _instead(settings: PresetSpec, name: str, value: Any) -> Any:
+    """What the preset has instead of `value`: one value for all, or a table of them."""
+    other = settings.instead.get(name, value)
+    if isinstance(other, dict) and not isinstance(value, dict):
+        if value not in other:
+            raise UserError(f"instead.{name}: says nothing of {value!r} (only of {list(other)})")
+        return other[value]
+    return other
 
 
 def _metric(spec: ItemSpec, words: Mapping[str, str | Word], keys: Mapping[str, str]) -> str:

@@ -33,7 +33,8 @@ class PresetSpec(pydantic.BaseModel):
     """How a preset departs from the paper.
 
     protocol: exact | shortened | substitute. note: said under every table. seeds: the repeats.
-    instead: overrides that replace the ones a cell asks for (another dataset).
+    instead: overrides that replace the ones a cell asks for (another dataset), or a table from
+    what it asks for to what it gets; `computation.<parameter>` likewise.
     """
 
     model_config = _STRICT
@@ -61,13 +62,15 @@ class About(pydantic.BaseModel):
 
 
 class ItemPreset(pydantic.BaseModel):
-    """What an item does otherwise than its paper's preset (see PresetSpec); None: the same."""
+    """What an item does otherwise than its paper's preset (see PresetSpec), and the values of its
+    grid that differ; None: the same."""
 
     model_config = _STRICT
     protocol: Literal["exact", "shortened", "substitute"] | None = None
     note: str | None = None
     seeds: Annotated[list[int], pydantic.Field(min_length=1)] | None = None
     instead: Selection | None = None
+    grid: dict[str, list[str | int | float]] | None = None
 
 
 class Word(pydantic.BaseModel):

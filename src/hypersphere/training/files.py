@@ -69,6 +69,10 @@ class FileImages(pl.LightningDataModule):
         batches = batches_of_epoch(self.training, self.train.labels, epoch)
         return _loader(images, batch_sampler=[batch.tolist() for batch in batches])
 
+    def train_labels(self) -> Tensor:
+        """Labels (n,) of the images trained on, held-out ones left out."""
+        return self.train.labels
+
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """Test images, then the held-out training images if there are any."""
         parts = {"test": self.test, "held": self.held}

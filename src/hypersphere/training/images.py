@@ -91,6 +91,10 @@ class SmallImages(pl.LightningDataModule):
         epoch = self.trainer.current_epoch if self.trainer else 0
         return EpochBatches(self.training, *self.train, epoch)
 
+    def train_labels(self) -> Tensor:
+        """Labels (n,) of the images trained on, held-out ones left out."""
+        return self.train[1]
+
     def val_dataloader(self) -> list[Chunks]:
         """Test images, then the held-out training images if there are any."""
         return [Chunks(*part) for part in (self.test, self.held) if len(part[1])]
@@ -110,7 +114,11 @@ class SmallImages(pl.LightningDataModule):
 def batches_of_epoch(training: Training, labels: Tensor, epoch: int) -> list[np.ndarray]:
     """The index batches of one epoch, drawn from (seed, epoch) alone."""
     draws = generator("batches", training.settings.seed, epoch)
-    return list(training.components["batches"].build().epoch(labels.cpu().numpy(), draws))
+    batches = training.components["batches"].build()
+    try:
+        return list(batches.epoch(labels.cpu().numpy(), draws))
+    except ValueError as error:
+        raise UserError(f"batches ({training.data.name}): {error}") from None
 
 
 def of_seen_classes(training: Training, labels: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hypersphere.config.training import Training
 from hypersphere.data.transforms import ToInput
@@ -50,7 +51,9 @@ class TrainingModule(pl.LightningModule):
     """One training run. `step` is the whole of its arithmetic; other drivers call it too.
 
     history: one dict per finished epoch (epoch, loss, test_accuracy and validation_accuracy where
-    the head classifies, seconds); it travels in the checkpoint, so a resumed run keeps the curve.
+    the head classifies, validation_loss, seconds); it travels in the checkpoint, so a resumed run
+    keeps the curve, and so do the `best` weights where the configuration selects by that loss.
+    class_weights: (classes,) or None.
     """
 
     def __init__(self, training: Training) -> None:
@@ -58,6 +61,8 @@ class TrainingModule(pl.LightningModule):
         self.training_config = training
         self.network = Network(training)
         self.history: list[dict[str, Any]] = []
+        self.best: dict[str, Tensor] | None = None
+        self.class_weights: Tensor | None = None
         self._accuracies: dict[str, float] = {}
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -65,7 +70,8 @@ class TrainingModule(pl.LightningModule):
         embeddings = self.network(images)
         # Losses stay in float32: bfloat16 cosines would move the few-shot results.
         with torch.autocast(embeddings.device.type, enabled=False):
-            return self.network.head.loss(embeddings, labels)
+            weights = None if self.class_weights is None else self.class_weights[labels]
+            return self.network.head.loss(embeddings, labels, weights)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         loss = self.step(*batch)
@@ -75,6 +81,10 @@ class TrainingModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         self._stop_if_diverged()
+        if self.training_config.settings.class_weights == "balanced":
+            labels = self.trainer.datamodule.train_labels()
+            counts = labels.bincount(minlength=self.network.head.num_classes)
+            self.class_weights = (len(labels) / (len(counts) * counts)).to(self.device)
 
     def on_train_epoch_start(self) -> None:
         # Dropout and the like draw from the global state; seeding it by epoch keeps a resumed
@@ -89,6 +99,7 @@ class TrainingModule(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self._correct = torch.zeros(len(WATCHED), device=self.device)
         self._count = [0] * len(WATCHED)
+        self._validation_loss = torch.zeros((), device=self.device)
 
     def validation_step(
         self, batch: tuple[Tensor, Tensor], _: int, dataloader_idx: int = 0
@@ -97,10 +108,14 @@ class TrainingModule(pl.LightningModule):
         logits = self.network.head.logits(self.network(images))
         self._correct[dataloader_idx] += (logits.argmax(1) == labels).sum()
         self._count[dataloader_idx] += len(labels)
+        if WATCHED[dataloader_idx] == "validation_accuracy":
+            self._validation_loss += F.cross_entropy(logits.float(), labels, reduction="sum")
 
     def on_validation_epoch_end(self) -> None:
         found = zip(WATCHED, self._correct.tolist(), self._count, strict=True)
         self._accuracies = {name: correct / count for name, correct, count in found if count}
+        if held := self._count[WATCHED.index("validation_accuracy")]:
+            self._accuracies["validation_loss"] = self._validation_loss.item() / held
 
     def on_train_epoch_end(self) -> None:
         loss = self._loss_sum.item() / max(self._batches, 1)
@@ -108,6 +123,18 @@ class TrainingModule(pl.LightningModule):
         entry["seconds"] = round(time.perf_counter() - self._started, 3)
         self.history.append(entry)
         self._stop_if_diverged()
+        if self.training_config.settings.select != "last" and self.selected() == entry:
+            state = self.network.state_dict()
+            self.best = {name: value.detach().cpu().clone() for name, value in state.items()}
+
+    def selected(self) -> dict[str, Any]:
+        """The entry of the history whose weights are the run's."""
+        if self.training_config.settings.select == "last":
+            return self.history[-1]
+        losses = [entry["validation_loss"] for entry in self.history]
+        if not math.isfinite(losses[0]):  # diverged from the first epoch on
+            return self.history[-1]
+        return self.history[losses.index(min(x for x in losses if math.isfinite(x)))]
 
     def _stop_if_diverged(self) -> None:
         """Divergence is a result: nothing is gained by going on (nor after a resume)."""
@@ -122,9 +149,12 @@ class TrainingModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = self.history
+        if self.best is not None:
+            checkpoint["best"] = self.best
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = list(checkpoint["history"])
+        self.best = checkpoint.get("best")
 
 
 @torch.inference_mode()

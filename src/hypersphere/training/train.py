@@ -24,6 +24,7 @@ from hypersphere.training.images import SmallImages
 from hypersphere.training.module import WATCHED, Network, TrainingModule, embed
 
 MODEL, EMBEDDINGS = "model.safetensors", "embeddings.safetensors"
+NUMBERS = ("loss", "validation_loss", *WATCHED)  # of an epoch that are no times
 TOLERANCE = 0.02  # of a retrained run's accuracies and relative loss, on another machine or version
 
 
@@ -93,11 +94,10 @@ def check_same(record: Record, fresh: Record) -> None:
 
 def _numbers(record: Record) -> dict[str, float]:
     """Every number that a retrained run can be held against, by a name for people."""
-    keys = ("loss", *WATCHED)
     curve = {
         f"epoch {entry['epoch']} gives {key}": entry[key]
         for entry in record["epochs"]
-        for key in keys
+        for key in NUMBERS
         if key in entry
     }
     return curve | {f"the end gives {key}": value for key, value in record["metrics"].items()}
@@ -137,12 +137,14 @@ def _train(training: Training, store: Store, folder: Path, say: Say) -> Record:
         trainer.fit(module, images, ckpt_path=resume)
     device = str(trainer.strategy.root_device)
     network = module.network.to(device)
+    if module.best is not None:
+        network.load_state_dict(module.best)
     embedding_started = time.time()
     embeddings = embed(network, images.everything(), training.settings.precision)
     write_atomically(folder / MODEL, lambda path: save_file(_contiguous(network), path))
     write_atomically(folder / EMBEDDINGS, embeddings.save)
 
-    last = module.history[-1]
+    last, selected = module.history[-1], module.selected()
     record = provenance.stamp(training, embedding_started, device)
     # A resumed run's epochs before the interruption count too.
     record["seconds"] = round(record["seconds"] + sum(e["seconds"] for e in module.history), 1)
@@ -152,7 +154,7 @@ def _train(training: Training, store: Store, folder: Path, say: Say) -> Record:
         "data": {"name": training.data.name, "content": images.content},
         "diverged": not math.isfinite(last["loss"]),
         "epochs": module.history,
-        "metrics": {key: last[key] for key in ("loss", *WATCHED) if key in last},
+        "metrics": {key: selected[key] for key in NUMBERS if key in selected},
         "files": {name: _sha256(folder / name) for name in (MODEL, EMBEDDINGS)},
         "artifacts": {},
     }

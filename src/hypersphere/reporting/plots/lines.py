@@ -38,12 +38,14 @@ def write(item: Item, plot: Lines, folder: Path) -> tuple[Path, Path] | None:
 
 
 def _panel(axis: Axes, plot: Lines, cells: list[Cell], series: list[str]) -> None:
+    if plot.x_limit is not None:
+        cells = [cell for cell in cells if _x(plot, cell) <= plot.x_limit]
     for index, name in enumerate(series):
         colour, marker = look(index)
         mine = [cell for cell in cells if cell.keys[plot.series] == name]
-        mine.sort(key=lambda cell: float(cell.keys[plot.x]))
+        mine.sort(key=lambda cell: _x(plot, cell))
         done = [cell for cell in mine if cell.complete]
-        points = [(float(c.keys[plot.x]), _finite(c)) for c in done]
+        points = [(_x(plot, c), _finite(c)) for c in done]
         points = [(x, values) for x, values in points if values]
         if points:
             xs = [x for x, _ in points]
@@ -56,14 +58,18 @@ def _panel(axis: Axes, plot: Lines, cells: list[Cell], series: list[str]) -> Non
         for cell in mine:
             published = as_number(cell.published)
             if published is not None and math.isfinite(published):
-                axis.plot(float(cell.keys[plot.x]), published, "x", color=colour, markersize=5)
+                axis.plot(_x(plot, cell), published, "x", color=colour, markersize=5)
     if plot.reference is not None:
         axis.axhline(plot.reference, color="0.5", linewidth=0.8, linestyle="--")
-    xs = sorted({float(cell.keys[plot.x]) for cell in cells})
+    xs = sorted({_x(plot, cell) for cell in cells})
     if len(xs) <= 12:
         axis.set_xticks(xs, [f"{x:g}" for x in xs])
     axis.set_xlabel(plot.x_label)
     axis.grid(axis="y", linewidth=0.3)
+
+
+def _x(plot: Lines, cell: Cell) -> float:
+    return float(cell.keys[plot.x]) + (float(cell.keys[plot.plus]) if plot.plus else 0)
 
 
 def _finite(cell: Cell) -> list[float]:

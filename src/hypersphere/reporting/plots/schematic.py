@@ -9,7 +9,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from hypersphere.reporting.cells import Item
 from hypersphere.reporting.plots.style import COLOURS, panels, save, titled
 
-WIDTH, HEIGHT = 0.82, 0.56  # of a box, in steps of the grid
+WIDTH, HEIGHT = 0.78, 0.56  # of a box, in steps of the grid
 FILLS = {"data": "#FFFFFF", "frozen": "#DDE6EE", "trained": "#DDE6EE", "new": "#F7D9C4"}
 
 
@@ -38,11 +38,8 @@ def write(item: Item, folder: Path) -> tuple[Path, Path] | None:
                     patchA=boxes[source], patchB=boxes[target], shrinkA=2, shrinkB=2,
                 )
             )  # fmt: skip
-            middle = ((x[source] + x[target]) / 2, (y[source] + y[target]) / 2)
-            axis.annotate(
-                str(note), middle, fontsize=6, ha="center", va="center", color=COLOURS[1],
-                backgroundcolor=(1, 1, 1, 0.8),
-            ) if str(note) else None  # fmt: skip
+            above = ((x[source] + x[target]) / 2, (y[source] + y[target]) / 2 + 0.04)
+            axis.annotate(str(note), above, fontsize=6, ha="center", va="bottom", color=COLOURS[1])
         axis.set_xlim(x.min() - 0.6, x.max() + 0.6)
         axis.set_ylim(y.min() - 0.5, y.max() + 0.5)
         axis.axis("off")
