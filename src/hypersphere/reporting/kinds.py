@@ -70,16 +70,20 @@ class Scatter(_Plot):
 
 class Bars(_Plot):
     """Numbers by rank, largest first, with thresholds and how many reach each. Reads the artifact
-    `counts` (counts)."""
+    `counts` (counts). thresholds: the key column that holds them."""
 
     kind: Literal["bars"]
     x_label: str
     y_label: str
-    thresholds: list[float] = []
+    thresholds: str
 
     @property
     def artifact(self) -> str:
         return "counts"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.thresholds,)
 
 
 class Schematic(_Plot):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from hypersphere.reporting.cells import Item
 from hypersphere.reporting.kinds import Bars
@@ -20,7 +21,7 @@ def write(item: Item, plot: Bars, folder: Path) -> tuple[Path, Path] | None:
     with panels(1, wide=1.3) as (figure, axes):
         axis = axes[0]
         axis.bar(np.arange(1, len(counts) + 1), counts, width=1.0, color=COLOURS[0], linewidth=0)
-        for threshold in plot.thresholds:
+        for threshold in sorted({float(cell.keys[plot.thresholds]) for cell in item.cells}):
             number = int((counts >= threshold).sum())
             axis.axhline(threshold, color="0.3", linewidth=0.6, linestyle="--")
             axis.annotate(
@@ -29,6 +30,7 @@ def write(item: Item, plot: Bars, folder: Path) -> tuple[Path, Path] | None:
             )  # fmt: skip
         axis.set_xlabel(plot.x_label)
         axis.set_ylabel(plot.y_label)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_xlim(0.5, len(counts) + 0.5)
         figure.suptitle(titled(item, 1.3), fontsize=8.5)
         return save(figure, item, folder)

@@ -29,10 +29,10 @@ def write(item: Item, plot: Lines, folder: Path) -> tuple[Path, Path] | None:
             axis.set_title(name, fontsize=8)
         axes[0].set_ylabel(plot.y_label)
         figure.suptitle(titled(item, len(groups)), fontsize=8.5)
-        columns = min(3 * len(groups), 6)
         figure.legend(
-            handles=_legend(item, plot, series), loc="outside lower center", ncols=columns,
-            frameon=False, fontsize=7,
+            handles=_legend(item, plot, series), loc="outside lower center",
+            ncols=min(4 * len(groups), 8), frameon=False, fontsize=7, title=_band(item),
+            title_fontsize=7, columnspacing=1.0, handlelength=1.6,
         )  # fmt: skip
         return save(figure, item, folder)
 
@@ -76,6 +76,13 @@ def _finite(cell: Cell) -> list[float]:
     return [value for value in cell.values.values() if math.isfinite(value)]
 
 
+def _band(item: Item) -> str:
+    units = max((len(cell.values) for cell in item.cells if cell.complete), default=1)
+    if units == 1:
+        return f"one {item.unit}"
+    return f"mean of {several(units, item.unit)}; band: one standard deviation"
+
+
 def _legend(item: Item, plot: Lines, series: list[str]) -> list[Line2D]:
     handles = []
     for index, name in enumerate(series):
@@ -84,10 +91,6 @@ def _legend(item: Item, plot: Lines, series: list[str]) -> list[Line2D]:
             Line2D([], [], color=colour, marker=marker, markersize=3.5, linewidth=1.1,
                    label=plot.name.format(name))
         )  # fmt: skip
-    units = max((len(cell.values) for cell in item.cells if cell.complete), default=1)
-    if units > 1:
-        label = f"band: one standard deviation over {several(units, item.unit)}"
-        handles.append(Line2D([], [], color="0.5", alpha=0.3, linewidth=6, label=label))
     if plot.reference is not None:
         handles.append(
             Line2D([], [], color="0.5", linewidth=0.8, ls="--", label=plot.reference_label)
