@@ -1,5 +1,6 @@
 """Backbones: images (n, channels, size, size) -> features (n, dim)."""
 
 from hypersphere.backbones.blocks import MLP, VGG, InceptionBlocks, ResidualBlocks
+from hypersphere.backbones.torchvision import TorchvisionResNet
 
-__all__ = ["MLP", "VGG", "InceptionBlocks", "ResidualBlocks"]
+__all__ = ["MLP", "VGG", "InceptionBlocks", "ResidualBlocks", "TorchvisionResNet"]
