@@ -136,7 +136,9 @@ def test_random_classes_against_loops():
     split = Split((0, 2, 5, 7), (1, 3, 4, 6, 8, 9))
     e, h = random_embeddings(classes=10, n=400), head()
     sizes, draws = [1, 3, 6], 5
-    found = random_classes(h, e, split, SEED, sizes=sizes, draws=draws)
+    found = random_classes(h, e, split, SEED, sizes=sizes, totals=[2, 7, 11], draws=draws)
+    assert found["total@7/joint/all"] == found["3/joint/all"]
+    assert not any(key.startswith(("total@2/", "total@11/")) for key in found)
     from hypersphere.evaluation.random_classes import _chosen
 
     chosen = _chosen(split, sizes, draws, SEED)
@@ -166,10 +168,10 @@ def test_unbeaten_is_argmax_with_ties():
 
 def test_sizes_that_do_not_fit():
     e, h = random_embeddings(), head()
-    found = random_classes(h, e, SPLIT, SEED, sizes=[2, 5], draws=2)
+    found = random_classes(h, e, SPLIT, SEED, sizes=[2, 5], totals=[], draws=2)
     assert not any(key.startswith("5/") for key in found)
     with pytest.raises(ValueError, match=r"2 unseen classes: none of sizes=\[5\]"):
-        random_classes(h, e, SPLIT, SEED, sizes=[5], draws=2)
+        random_classes(h, e, SPLIT, SEED, sizes=[5], totals=[90], draws=2)
 
 
 # The closed set

@@ -25,6 +25,7 @@ def random_classes(
     seed: int,
     *,
     sizes: list[Positive],
+    totals: list[Positive],
     draws: Positive,
 ) -> Findings:
     """Balanced accuracy (mean recall of the classes) with randomly drawn sets of novel classes,
@@ -32,15 +33,23 @@ def random_classes(
 
     Keys, each a list over the draws: `<size>/disjoint/unseen`, test images of the drawn classes
     against those alone; `<size>/joint/<group>`, against the seen classes as well, over `all` of
-    them, the `seen` or the `unseen` ones. A draw's smaller sets lie inside its larger ones. Sizes
-    above the number of unseen classes are left out. `seen/balanced` and `seen/accuracy`: the
-    trained classes by themselves. Classes without a test image have no recall and do not count.
+    them, the `seen` or the `unseen` ones. `total@<n>/<scenario>/<group>` is the same for the size
+    that gives n classes in all, seen and drawn. A draw's smaller sets lie inside its larger ones.
+    What would take more unseen classes than there are, or none, is left out. `seen/balanced` and
+    `seen/accuracy`: the trained classes by themselves. Classes without a test image have no recall
+    and do not count.
 
     Raises ValueError when the split has no unseen class, or all sizes are too large.
     """
-    possible = [size for size in sizes if size <= len(split.unseen)]
-    if not possible:
-        raise ValueError(f"{len(split.unseen)} unseen classes: none of sizes={sizes} can be drawn")
+    named = {str(size): size for size in sizes}
+    named |= {f"total@{total}": total - len(split.seen) for total in totals}
+    named = {name: size for name, size in named.items() if 0 < size <= len(split.unseen)}
+    if not named:
+        raise ValueError(
+            f"{len(split.unseen)} unseen classes: none of sizes={sizes}, totals={totals} can be"
+            " drawn"
+        )
+    possible = sorted(set(named.values()))
     chosen = _chosen(split, possible, draws, seed)
     classes = torch.tensor([*split.seen, *split.unseen])
     is_seen = torch.arange(len(classes)) < len(split.seen)
@@ -71,9 +80,8 @@ def random_classes(
         ("joint", "unseen", joint, chosen),
     ):
         means = recall.masked_fill(~counted.T, float("nan")).nanmean(0)
-        for number, size in enumerate(possible):
-            part = means[number * draws : (number + 1) * draws]
-            found[f"{size}/{scenario}/{group}"] = part.tolist()
+        by_size = dict(zip(possible, means.split(draws), strict=True))
+        found |= {f"{name}/{scenario}/{group}": by_size[k].tolist() for name, k in named.items()}
     return found  # type: ignore[return-value]
 
 

@@ -31,8 +31,7 @@ class Lines(_Plot):
     """Curves over a numeric key column: the mean over the units, a band of one standard deviation.
 
     x, series, panels: key columns (no `panels`: one panel). name: what a series is called, `{}` its
-    value. plus: a key column that is added to x; x_limit: the largest x that is shown. reference: a
-    horizontal line, and what it means. A published value is drawn as a cross.
+    value. reference: a horizontal line, and what it means. A published value is drawn as a cross.
     """
 
     kind: Literal["lines"]
@@ -42,14 +41,12 @@ class Lines(_Plot):
     name: str = "{}"
     x_label: str
     y_label: str
-    plus: str = ""
-    x_limit: float | None = None
     reference: float | None = None
     reference_label: str = ""
 
     @property
     def keys(self) -> tuple[str, ...]:
-        return tuple(key for key in (self.x, self.series, self.panels, self.plus) if key)
+        return tuple(key for key in (self.x, self.series, self.panels) if key)
 
 
 class Scatter(_Plot):

@@ -38,8 +38,6 @@ def write(item: Item, plot: Lines, folder: Path) -> tuple[Path, Path] | None:
 
 
 def _panel(axis: Axes, plot: Lines, cells: list[Cell], series: list[str]) -> None:
-    if plot.x_limit is not None:
-        cells = [cell for cell in cells if _x(plot, cell) <= plot.x_limit]
     for index, name in enumerate(series):
         colour, marker = look(index)
         mine = [cell for cell in cells if cell.keys[plot.series] == name]
@@ -69,7 +67,7 @@ def _panel(axis: Axes, plot: Lines, cells: list[Cell], series: list[str]) -> Non
 
 
 def _x(plot: Lines, cell: Cell) -> float:
-    return float(cell.keys[plot.x]) + (float(cell.keys[plot.plus]) if plot.plus else 0)
+    return float(cell.keys[plot.x])
 
 
 def _finite(cell: Cell) -> list[float]:

@@ -1,0 +1,274 @@
+"""The parts of a claim: what is compared with what, over the same units.
+
+A part names `tables` (or figures, by item) and optionally `where` (key -> value or values), and one
+of these kinds:
+
+* `greater` with `than`: cells with these keys against those that agree in every other key; `by`: at
+  least so much greater (negative: not much less), in the table's unit;
+* `falls` or `rises`: adjacent cells along a numeric key; `beside`: keys that change with it;
+* `above` or `below`: every cell against a number;
+* `equals`: key column -> {its value: the number}, for numbers without chance;
+* `wider` with `than`: the spread (largest minus smallest, mean over all other keys) `over` a key
+  among the cells `where`, against another spread;
+* `gains` with `over` and `reaches`: the relative gain of cells with these keys over the best of the
+  others reaches a number in at least one place (one comparison).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from hypersphere.reporting.cells import Cell, Item
+from hypersphere.reporting.verdicts import common_units, paired
+
+# kind -> what else belongs to it
+KINDS = {
+    "greater": {"than", "by"},
+    "falls": {"beside"},
+    "rises": {"beside"},
+    "above": set(),
+    "below": set(),
+    "equals": set(),
+    "wider": {"than"},
+    "gains": {"over", "reaches"},
+}
+NEEDS = {"greater": {"than"}, "wider": {"than"}, "gains": {"over", "reaches"}}
+Values = Mapping[str, float]  # by unit
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One paired comparison `left > right`: its outcome, and over how many common units."""
+
+    outcome: str
+    n: int
+    unit: str
+
+
+def comparisons(part: Mapping[str, Any], items: Mapping[str, Item], where: str) -> list[Comparison]:
+    """All comparisons of a part. Raises ValueError when it names what does not exist."""
+    kind = _kind(part, where)
+    if not part.get("tables"):
+        raise ValueError(f"{where}: a part names no `tables`")
+    found = []
+    for name in part["tables"]:
+        if name not in items:
+            raise ValueError(f"{where}: no table {name!r}, there are {sorted(items)}")
+        place, unit = f"{where}: {name}", items[name].unit
+        cells = _select(items[name].cells, part.get("where", {}), place)
+        made = _MAKERS[kind](cells, part, unit, place)
+        if not made:
+            raise ValueError(f"{place}: no two cells to compare in {dict(part)}")
+        found += made
+    return found
+
+
+def _kind(part: Mapping[str, Any], where: str) -> str:
+    kinds = [kind for kind in KINDS if kind in part]
+    if len(kinds) == 1:
+        stray = part.keys() - {"tables", "where", kinds[0]} - KINDS[kinds[0]]
+        if not stray and NEEDS.get(kinds[0], set()) <= part.keys():
+            return kinds[0]
+    raise ValueError(
+        f"{where}: a part has `tables`, optional `where`, and one of `greater` with `than`,"
+        f" `falls`, `rises`, `above`, `below`, `equals`, `wider` with `than`, `gains` with `over` and"
+        f" `reaches`; got {sorted(part)}"
+    )
+
+
+def _compare(left: Values, right: Values, done: bool, unit: str) -> Comparison:
+    outcome = paired(left, right) if done else "open"
+    name = "value" if unit == "deterministic" else unit
+    return Comparison(outcome, len(common_units(left, right)), name)
+
+
+def _cells(left: Cell, right: Cell, unit: str, by: float = 0.0) -> Comparison:
+    shifted = {each: value + by for each, value in right.values.items()}
+    return _compare(left.values, shifted, left.complete and right.complete, unit)
+
+
+def _greater(
+    cells: Sequence[Cell], part: Mapping[str, Any], unit: str, place: str
+) -> list[Comparison]:
+    """Pairs that agree in every key which neither side names."""
+    greater, than = part["greater"], part["than"]
+    pairs = []
+    left = _select(cells, greater, place)
+    for other in [than] if isinstance(than, Mapping) else than:
+        compared = {*greater, *other}
+        partners = {_rest(cell, compared): cell for cell in _select(cells, other, place)}
+        found = [
+            (cell, partners[_rest(cell, compared)])
+            for cell in left
+            if _rest(cell, compared) in partners
+        ]
+        if not found:
+            raise ValueError(f"{place}: no cell of {dict(greater)} has a partner in {dict(other)}")
+        pairs += found
+    return [_cells(one, other, unit, part.get("by", 0.0)) for one, other in pairs]
+
+
+def _falls(
+    cells: Sequence[Cell], part: Mapping[str, Any], unit: str, place: str
+) -> list[Comparison]:
+    steps = _steps(cells, part["falls"], part.get("beside", []), place)
+    return [_cells(before, after, unit) for before, after in steps]
+
+
+def _rises(
+    cells: Sequence[Cell], part: Mapping[str, Any], unit: str, place: str
+) -> list[Comparison]:
+    steps = _steps(cells, part["rises"], part.get("beside", []), place)
+    return [_cells(after, before, unit) for before, after in steps]
+
+
+def _above(
+    cells: Sequence[Cell], part: Mapping[str, Any], unit: str, place: str
+) -> list[Comparison]:
+    return [
+        _compare(cell.values, dict.fromkeys(cell.values, float(part["above"])), cell.complete, unit)
+        for cell in cells
+    ]
+
+
+def _below(
+    cells: Sequence[Cell], part: Mapping[str, Any], unit: str, place: str
+) -> list[Comparison]:
+    return [
+        _compare(dict.fromkeys(cell.values, float(part["below"])), cell.values, cell.complete, unit)
+        for cell in cells
+    ]
+
+
+def _equals(
+    cells: Sequence[Cell], part: Mapping[str, Any], unit: str, place: str
+) -> list[Comparison]:
+    if unit != "deterministic":
+        raise ValueError(f"{place}: `equals` is for numbers without chance, not for {unit}s")
+    ((key, wanted),) = part["equals"].items()
+    wanted = {str(value): number for value, number in wanted.items()}
+    found = []
+    for cell in _select(cells, {key: list(wanted)}, place):
+        outcome = "open"
+        if cell.complete:
+            same = all(value == wanted[cell.keys[key]] for value in cell.values.values())
+            outcome = "supported" if same else "contradicted"
+        found.append(Comparison(outcome, len(cell.values), "value"))
+    return found
+
+
+def _wider(
+    cells: Sequence[Cell], part: Mapping[str, Any], unit: str, place: str
+) -> list[Comparison]:
+    left, right = (_spread(cells, part[side], place) for side in ("wider", "than"))
+    return [_compare(left[0], right[0], left[1] and right[1], unit)]
+
+
+def _spread(
+    cells: Sequence[Cell], side: Mapping[str, Any], place: str
+) -> tuple[dict[str, float], bool]:
+    """Largest minus smallest over a key, mean over the other keys, by unit; and whether all cells
+    are complete."""
+    chosen = _select(cells, side.get("where", {}), place)
+    _check_key(chosen, side["over"], place)
+    groups: dict[tuple[tuple[str, str], ...], list[Cell]] = {}
+    for cell in chosen:
+        groups.setdefault(_rest(cell, {side["over"]}), []).append(cell)
+    units = set.intersection(*({*cell.values} for cell in chosen))
+    spread = {
+        unit: fmean(
+            max(cell.values[unit] for cell in group) - min(cell.values[unit] for cell in group)
+            for group in groups.values()
+        )
+        for unit in units
+    }
+    return spread, all(cell.complete for cell in chosen)
+
+
+def _gains(
+    cells: Sequence[Cell], part: Mapping[str, Any], unit: str, place: str
+) -> list[Comparison]:
+    """Supported when one place reaches it, contradicted when all places stay below."""
+    reaches, left = float(part["reaches"]), _select(cells, part["gains"], place)
+    compared = {*part["gains"], *(key for other in part["over"] for key in other)}
+    found = []
+    for cell in left:
+        others = [
+            other
+            for names in part["over"]
+            for other in _select(cells, names, place)
+            if _rest(other, compared) == _rest(cell, compared)
+        ]
+        if not others:
+            continue
+        units = set.intersection(*({*each.values} for each in (cell, *others)))
+        best = {u: max(each.values[u] for each in others) for u in units}
+        gain = {u: cell.values[u] / best[u] - 1 if best[u] else math.nan for u in units}
+        done = all(each.complete for each in (cell, *others))
+        found.append(_compare(gain, dict.fromkeys(gain, reaches), done, unit))
+    if not found:
+        return []
+    outcomes = {each.outcome for each in found}
+    outcome = "supported" if "supported" in outcomes else "open"
+    if outcomes == {"contradicted"}:
+        outcome = "contradicted"
+    return [Comparison(outcome, min(each.n for each in found), found[0].unit)]
+
+
+_MAKERS = {
+    "greater": _greater,
+    "falls": _falls,
+    "rises": _rises,
+    "above": _above,
+    "below": _below,
+    "equals": _equals,
+    "wider": _wider,
+    "gains": _gains,
+}
+
+
+def _select(cells: Iterable[Cell], where: Mapping[str, Any], place: str) -> list[Cell]:
+    """Cells whose keys have the wanted values; a wanted value may be a list of them."""
+    chosen = list(cells)
+    for key, wanted in where.items():
+        _check_key(chosen, key, place)
+        texts = {str(each) for each in (wanted if isinstance(wanted, list) else [wanted])}
+        present = {cell.keys[key] for cell in chosen}
+        if texts - present:
+            raise ValueError(
+                f"{place}: no {key} {sorted(texts - present)}, there are {sorted(present)}"
+            )
+        chosen = [cell for cell in chosen if cell.keys[key] in texts]
+    return chosen
+
+
+def _check_key(cells: Sequence[Cell], key: str, place: str) -> None:
+    if cells and key not in cells[0].keys:
+        raise ValueError(f"{place}: no key {key!r}, there are {list(cells[0].keys)}")
+
+
+def _rest(cell: Cell, compared: set[str]) -> tuple[tuple[str, str], ...]:
+    return tuple((key, value) for key, value in cell.keys.items() if key not in compared)
+
+
+def _steps(
+    cells: Sequence[Cell], key: str, beside: Sequence[str], place: str
+) -> list[tuple[Cell, Cell]]:
+    """Adjacent cells (smaller key, larger key) along a numeric key, all keys but those `beside` it
+    equal."""
+    _check_key(cells, key, place)
+    series: dict[tuple[tuple[str, str], ...], list[Cell]] = {}
+    for cell in cells:
+        series.setdefault(_rest(cell, {key, *beside}), []).append(cell)
+    pairs: list[tuple[Cell, Cell]] = []
+    for members in series.values():
+        try:
+            members.sort(key=lambda cell: float(cell.keys[key]))
+        except ValueError as error:
+            raise ValueError(f"{place}: {key} is not numeric: {error}") from error
+        pairs += zip(members, members[1:], strict=False)
+    return pairs
