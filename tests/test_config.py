@@ -71,7 +71,7 @@ def test_recipe_of_tables_1_to_4():
     assert checked.components["optimizer"].params == adam
     assert checked.components["schedule"].params == {"epochs": 30}
     assert checked.components["head"].params == {"scale": 16.0}
-    assert checked.components["batches"].params == {"size": 32}
+    assert checked.components["batches"].identity()["size"] == 32
     assert (
         checked.data.augmentation is None
         and not checked.data.normalize
@@ -120,7 +120,7 @@ def say(text, *overrides, marks=()):
         ),
         # misspelt options, papers, presets
         say(
-            "head=triplets: no such option; did you mean 'triplet'? (options: contrastive, nsl, triplet)",
+            "head=triplets: no such option; did you mean 'triplet'? (options: contrastive, nsl, softmax, triplet)",
             "head=triplets",
         ),
         say("paper=nls: no such option; did you mean 'nsl'?", "paper=nls"),

@@ -160,7 +160,7 @@ def test_status_of_everything(shelf, cifar10):
     size = sum(path.stat().st_size for path in (shelf.data / "cifar10").rglob("*.png"))
     assert rows["cifar10"]["bytes"] == size
     gone = {n for n, row in rows.items() if row["state"] == "missing"}
-    assert set(rows) - gone == {"cifar10", "digits", "rotated_digits"}
+    assert set(rows) - gone == {"cifar10", "digits", "long_tail_digits", "rotated_digits"}
     lines = shelf.run("data", "status").out.splitlines()
     told = {line.split()[0]: line for line in lines[: len(rows)]}
     assert told["cub"].endswith("hypersphere data get cub")
@@ -174,6 +174,7 @@ def test_check_reads_every_image(shelf, cifar10):
     assert [line.split()[:2] for line in checked.out.splitlines()] == [
         ["digits", "present"],
         ["rotated_digits", "present"],
+        ["long_tail_digits", "present"],
         ["cifar10", "present"],
     ]
     content = load("cifar10").content

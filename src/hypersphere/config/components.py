@@ -89,9 +89,12 @@ def check_values(
         return model(**given).model_dump()
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        # Of a value that may have several types, the place names the type as well.
+        extra = first["type"] == "extra_forbidden"
+        loc = [str(p) for p in first["loc"] if extra or isinstance(p, int) or p.isidentifier()]
+        key = ".".join(loc)
         full = f"{where}.{key}" if where else key
-        if first["type"] == "extra_forbidden":
+        if extra:
             hint = did_you_mean(str(first["loc"][-1]), _fields_at(model, first["loc"][:-1]))
             raise UserError(f"{full}: no such key{hint}") from None
         if first["type"] == "missing":

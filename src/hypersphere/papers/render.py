@@ -144,7 +144,7 @@ def _cell(planned: PlannedItem, cell: PlannedCell, store: Store, variant: str) -
         run_ids.append(record["parent"] if record["kind"] == "evaluation" else record["run_id"])
         for suffix, value in value_of(record, name, spec.unit, spec.scale).items():
             values[f"{unit}{suffix}"] = value
-        if (sha256 := record["artifacts"].get(spec.plot.artifact)) and not variant:
+        if (sha256 := record.get("artifacts", {}).get(spec.plot.artifact)) and not variant:
             folder = store.results / planned.preset / artifacts.FOLDER / record["run_id"]
             arrays[unit] = artifacts.load(folder / f"{spec.plot.artifact}.npz", sha256)
     done = len(run_ids)

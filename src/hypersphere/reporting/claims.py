@@ -51,16 +51,17 @@ def judge_claims(
         parts = _parts(by_claim[identity]) if identity in by_claim else []
         if parts:
             where = f"{paper} {identity[0]}: {identity[1]!r}"
-            data = sorted({name for part in parts for name in _data(part, items)})
             try:
                 found = [each for part in parts for each in comparisons(part, items, where)]
-                row |= _decide(found, preset)
             except ValueError:
                 if preset != "quick":
                     raise
                 # Its figures have other rows (fewer classes), which the claim does not name.
                 row["evidence"] = "other rows than the paper's; quick decides no claim"
-            row["scope"] = scope.format(data=" and ".join(data) or "no data yet")
+            else:
+                data = sorted({name for part in parts for name in _data(part, items)})
+                row |= _decide(found, preset)
+                row["scope"] = scope.format(data=" and ".join(data) or "no data yet")
         elif published.get("check", "") in SCHEMATIC:
             row["evidence"] = "a drawing, nothing to measure"
         elif note := by_claim.get(identity, {}).get("note"):

@@ -75,8 +75,8 @@ def _kind(part: Mapping[str, Any], where: str) -> str:
             return kinds[0]
     raise ValueError(
         f"{where}: a part has `tables`, optional `where`, and one of `greater` with `than`,"
-        f" `falls`, `rises`, `above`, `below`, `equals`, `wider` with `than`, `gains` with `over` and"
-        f" `reaches`; got {sorted(part)}"
+        " `falls`, `rises`, `above`, `below`, `equals`, `wider` with `than`, `gains` with `over`"
+        f" and `reaches`; got {sorted(part)}"
     )
 
 
