@@ -11,8 +11,11 @@ NOT_BUILT = "not built yet"
 
 
 def counts_text(item: Item) -> str:
-    """`12 reproduced, 3 not run`: the verdicts that occur, in their fixed order."""
+    """`12 reproduced, 3 not run`: the verdicts that occur, in their fixed order; `7 measured` where
+    the paper prints no number to compare with."""
     counts = verdict_counts(item)
+    if not item.printed:
+        counts = {"measured": counts["not comparable"], "not run": counts["not run"]}
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
 
 

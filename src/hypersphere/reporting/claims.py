@@ -20,6 +20,7 @@ from hypersphere.reporting.comparisons import Comparison, comparisons
 from hypersphere.reporting.verdicts import claim_verdict, evidence
 
 COLUMNS = ("paper", "item", "claim", "verdict", "evidence", "n", "scope")
+NOT_PARTS = ("item", "claim", "note", "scope")
 SCHEMATIC = ("schematic", "drawn schematic")
 
 
@@ -33,7 +34,8 @@ def judge_claims(
 ) -> list[dict[str, str]]:
     """One row (`COLUMNS`) for every published claim; `items` are the paper's, by item name.
 
-    `scope` says what the claims rest on; `{data}` in it becomes the datasets of the cells at hand.
+    `scope` says what the claims rest on, unless a spec has its own for this preset; `{data}` in it
+    becomes the datasets of the cells at hand.
 
     Raises ValueError when a spec names a claim that is not published, or a table, key or value
     that does not exist.
@@ -61,7 +63,8 @@ def judge_claims(
             else:
                 data = sorted({name for part in parts for name in _data(part, items)})
                 row |= _decide(found, preset)
-                row["scope"] = scope.format(data=" and ".join(data) or "no data yet")
+                own = by_claim[identity].get("scope", {}).get(preset, scope)
+                row["scope"] = own.format(data=" and ".join(data) or "no data yet")
         elif published.get("check", "") in SCHEMATIC:
             row["evidence"] = "a drawing, nothing to measure"
         elif note := by_claim.get(identity, {}).get("note"):
@@ -115,7 +118,7 @@ def _specs_by_claim(
 
 def _parts(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The parts of a spec; empty for a claim that is only named (not built yet, or `note`)."""
-    rest = {key: value for key, value in spec.items() if key not in ("item", "claim", "note")}
+    rest = {key: value for key, value in spec.items() if key not in NOT_PARTS}
     if "parts" in rest and len(rest) > 1:
         raise ValueError(f"claim {spec['claim']!r}: write everything inside `parts`, or no `parts`")
     return rest.get("parts", [rest] if rest else [])
