@@ -32,6 +32,16 @@ EVENTFUL = (
 )
 
 
+# The best weights so far, of an epoch before the last.
+SELECTED = (
+    "schedule.epochs=4",
+    "optimizer.lr=0.03",
+    "data.validation={share: 0.2}",
+    "class_weights=balanced",
+    "select=lowest_validation_loss",
+)
+
+
 @pytest.fixture
 def store(tmp_path):
     return Store(tmp_path / "runs")
@@ -224,8 +234,15 @@ def test_the_record_is_written_last(small, store, monkeypatch):
 
 @pytest.mark.parametrize(
     ("overrides", "after"),
-    [((), 1), (("head=triplet",), 1), (("head=contrastive",), 1), (EVENTFUL, 1), (EVENTFUL, 2)],
-    ids=["nsl", "triplet", "contrastive", "eventful-1", "eventful-2"],
+    [
+        ((), 1),
+        (("head=triplet",), 1),
+        (("head=contrastive",), 1),
+        (EVENTFUL, 1),
+        (EVENTFUL, 2),
+        (SELECTED, 3),
+    ],
+    ids=["nsl", "triplet", "contrastive", "eventful-1", "eventful-2", "selected"],
 )
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     small, store, other, overrides, after
