@@ -157,3 +157,82 @@ def test_write_keeps_other_papers_and_replaces_its_own(tmp_path):
     ]
     assert path.read_text().splitlines()[0] == "paper,item,claim,verdict,evidence,n,scope"
     assert [each.name for each in tmp_path.iterdir()] == ["claims.csv"]
+
+
+# Other kinds of comparisons
+
+
+def outcome(part, items, preset="paper"):
+    """The evidence of a claim of one part."""
+    spec = {"item": "table1-2", "claim": BEATS["claim"], **part}
+    return judged([spec], items, preset)[BEATS["claim"]]["evidence"]
+
+
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        ({"above": 0.55}, "3 supported, 1 contradicted"),  # .6, .5, .7, .8 and two hundredths
+        ({"below": 0.55}, "1 supported, 3 contradicted"),
+        ({"above": 0.55, "where": {"k": 10}}, "2 supported, 0 contradicted"),
+        ({"greater": {"method": "new"}, "than": {"method": "old"}, "by": -0.2},
+         "2 supported, 0 contradicted"),
+        ({"greater": {"method": "new"}, "than": {"method": "old"}, "by": 0.05},
+         "1 supported, 1 contradicted"),
+        # over k: new .1, old .3; over methods: .1 and .1
+        ({"wider": {"over": "k", "where": {"method": "old"}}, "than": {"over": "method"}},
+         "1 supported, 0 contradicted"),
+        ({"wider": {"over": "method"}, "than": {"over": "k"}}, "0 supported, 1 contradicted"),
+        # new over old: .2 at k = 2, less than nothing at 10
+        ({"gains": {"method": "new"}, "over": [{"method": "old"}], "reaches": 0.15},
+         "1 supported, 0 contradicted"),
+        ({"gains": {"method": "new"}, "over": [{"method": "old"}], "reaches": 0.81},
+         "0 supported, 1 contradicted"),
+    ],
+)  # fmt: skip
+def test_kinds_of_comparisons(part, says):
+    means = {k: m for k, m in MEANS.items()}
+    items = {"table1": table(means=means)}
+    # units that do not move together, so that differences have a spread
+    assert outcome({"tables": ["table1"], **part}, items).startswith(says)
+
+
+def test_numbers_without_chance_are_compared_as_they_are():
+    cells = tuple(
+        Cell({"k": k}, "", "", {"value": value}, 1, ("r",), "exact")
+        for k, value in (("2", 10.0), ("10", 16.0))
+    )
+    exact = Item("p", "figure2", "t", "paper", "deterministic", 0.5, ("k",), (), cells)
+    found = outcome({"tables": ["figure2"], "equals": {"k": {2: 10, 10: 17}}}, {"figure2": exact})
+    assert found.startswith("1 supported, 1 contradicted, 0 open of 2, n = 1 value")
+    with pytest.raises(ValueError, match="`equals` is for numbers without chance"):
+        outcome({"tables": ["table1"], "equals": {"k": {2: 1}}}, {"table1": table()})
+
+
+def test_keys_that_change_with_the_one_that_falls():
+    cells = []
+    for k, least, mean in (("2", "200", 0.8), ("10", "100", 0.7), ("16", "50", 0.75)):
+        values = {str(u): mean + 0.01 * u for u in range(3)}
+        cells.append(Cell({"k": k, "least": least}, "", "", values, 3, ("r",), "exact"))
+    item = Item("p", "table1", "t", "paper", "split", 0.02, ("k",), ("least",), tuple(cells))
+    part = {"tables": ["table1"], "falls": "k"}
+    with pytest.raises(ValueError, match="no two cells to compare"):
+        outcome(part, {"table1": item})
+    assert outcome({**part, "beside": ["least"]}, {"table1": item}).startswith(
+        "1 supported, 1 contradicted, 0 open of 2"
+    )
+
+
+def test_a_claim_may_have_a_note_or_a_scope_of_its_own():
+    later = {"item": "figure2", "claim": LATER["claim"]}
+    row = judged([{**later, "note": "no direction is stated"}], {})[LATER["claim"]]
+    assert (row["verdict"], row["evidence"]) == ("not tested", "no direction is stated")
+    spec = beats("table1", scope={"paper": "{data}, large net"})
+    assert judged([spec], {"table1": table()})[BEATS["claim"]]["scope"] == "no data yet, large net"
+
+
+def test_quick_may_have_other_rows_than_a_claim_names():
+    spec = beats("table1", where={"k": 43})
+    row = judged([spec], {"table1": table(preset="quick")}, preset="quick")[BEATS["claim"]]
+    assert row["verdict"] == "not tested" and "other rows" in row["evidence"]
+    with pytest.raises(ValueError, match=r"no k \['43'\]"):
+        judged([spec], {"table1": table()})
