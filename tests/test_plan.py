@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from itertools import product
 
 import pytest
 import yaml
@@ -119,6 +120,12 @@ def toy(tmp_path, monkeypatch):
     yield folder
     for cache in caches:
         cache.cache_clear()
+
+
+def declare(folder, name, item):
+    """Put an item in the place of the one of that name."""
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(item | {"items": {name: None}}))
+    declarations.paper.cache_clear()
 
 
 def run_all(plan, store):
@@ -294,3 +301,41 @@ def test_plan_is_the_same_in_another_process():
         env={**os.environ, "PYTHONHASHSEED": "12345"},
     )  # fmt: skip
     assert json.loads(there.stdout) == sorted(make_plan("small", ["nsl"]).nodes)
+
+
+# Figures: grids of their own, other recipes, tables of what a preset has instead
+
+
+def test_a_figure_takes_its_cells_from_its_grid(toy):
+    plot = {"kind": "lines", "x": "k", "series": "epoch", "x_label": "", "y_label": ""}
+    grid = {"grid": {"k": [2, 3], "epoch": ["a", "b"]}, "rows": ["epoch"], "columns": ["k"]}
+    metric = {"metric": "novel_classes/all/raw/disjoint/unseen", "title": "a figure"}
+    smaller = {"presets": {"small": {"grid": {"k": [5]}}}}
+    declare(toy, "table1", TABLE | metric | grid | smaller | {"plot": plot})
+    keys = [cell.keys for cell in make_plan("paper", ["toy"], ["table1"]).items[0].cells]
+    assert {(each["k"], each["epoch"]) for each in keys} == set(product("23", "ab"))
+    assert len(keys) == 4
+    (small,) = make_plan("small", ["toy"], ["table1"]).items
+    assert [cell.keys["k"] for cell in small.cells] == ["5", "5"]
+    assert {t.settings.seed for t in small.trainings} == {0}
+    assert small.trainings[0].components["split"].params["num_unseen"] == 5
+    judged = judged_items(small, Store())[0]
+    assert not judged.printed and judged.plot.kind == "lines"
+
+
+def test_a_preset_may_have_a_table_of_what_it_has_instead(toy):
+    item = TABLE | {"title": "t", "metric": "novel_classes/all/raw/disjoint/unseen",
+                    "grid": {"k": [40, 50]}, "rows": ["k"]}  # fmt: skip
+    instead = {"instead": {"split.num_unseen": {40: 2, 50: 3}}}
+    declare(toy, "table1", item | {"presets": {"quick": instead}})
+    planned = make_plan("quick", ["toy"], ["table1"]).items[0]
+    chosen = {
+        cell.keys["k"]: node.training.components["split"].params["num_unseen"]
+        for cell in planned.cells
+        for node in cell.nodes.values()
+    }
+    assert chosen == {"40": 2, "50": 3}
+    del instead["instead"]["split.num_unseen"][50]
+    declare(toy, "table1", item | {"presets": {"quick": instead}})
+    with pytest.raises(UserError, match=r"instead.split.num_unseen: says nothing of 50 .*\[40\]"):
+        make_plan("quick", ["toy"], ["table1"])
