@@ -52,8 +52,30 @@ def test_a_second_call_trains_nothing(undisturbed):
 
 
 def test_items_that_share_runs_train_nothing_new(undisturbed):
-    plan = run("plan", "--paper", "nsl", "--json", **undisturbed).stdout
+    plan = run("plan", "--paper", "nsl", "--item", "table3", "--json", **undisturbed).stdout
     assert '"trainings": 36' in plan and '"trainings_missing": 0' in plan
+
+
+def test_every_item_of_quick(undisturbed, tmp_path):
+    """What a newcomer's first call makes: every table and figure, and the page."""
+    places = {
+        name: str(shutil.copytree(folder, tmp_path / name)) for name, folder in undisturbed.items()
+    }
+    done = run("run", "--paper", "nsl", "--workers", "2", **places)
+    assert done.returncode == 0, done.stderr
+    quick = Path(places["HYPERSPHERE_RESULTS"]) / "quick"
+    items = [f"table{i}" for i in range(1, 7)] + [f"figure{i}" for i in range(1, 12)]
+    pictures = {f"{item}.{kind}" for item in items for kind in ("png", "pdf")}
+    assert {f.name for f in (quick / "figures/nsl").iterdir()} == pictures
+    for item in items:
+        table = (quick / f"tables/nsl/{item}.md").read_text()
+        assert "0/" not in table.replace("10/", ""), f"{item} is not complete"
+    page = (quick / "index.html").read_text()
+    assert all(f'id="nsl-{item}"' in page for item in items)
+    assert page.count("data:image/png;base64,") == len(items)
+    before = {f: f.read_bytes() for f in quick.rglob("*") if f.is_file()}
+    assert run("render", "--preset", "quick", **places).returncode == 0
+    assert {f: f.read_bytes() for f in quick.rglob("*") if f.is_file()} == before
 
 
 def test_records_travel_without_run_folders(undisturbed, tmp_path):
@@ -152,7 +174,8 @@ def test_the_wheel_works_outside_a_checkout(tmp_path):
     for name in ("HYPERSPHERE_RUNS", "HYPERSPHERE_RESULTS"):
         environment.pop(name)
     plan = subprocess.run(
-        [*HYPERSPHERE, "plan", "--json"], cwd=tmp_path / "elsewhere", env=environment,
+        [*HYPERSPHERE, "plan", "--item", "table2", "--json"], cwd=tmp_path / "elsewhere",
+        env=environment,
         capture_output=True, text=True,
     )  # fmt: skip
     assert plan.returncode == 0, plan.stderr
