@@ -70,6 +70,10 @@ def test_class_weights_are_taken_from_the_images_trained_on(monkeypatch, tmp_pat
     [
         (["head=triplet", "class_weights=balanced"], "class_weights=balanced: weighs a classific"),
         (["select=lowest_validation_loss"], "select=lowest_validation_loss: needs held-out images"),
+        (
+            ["backbone=inception_blocks", "backbone.filters=[32,40]"],
+            "backbone (inception_blocks): filters [40] are no multiples of 16",
+        ),
         (["select=best"], "select='best': input should be 'last' or 'lowest_validation_loss'"),
     ],
 )

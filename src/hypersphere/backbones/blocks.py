@@ -3,6 +3,7 @@ layer without activation."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import torch
@@ -76,25 +77,24 @@ class VGG(_Stack):
         super().__init__(channels, size, blocks, dim)
 
 
-class InceptionBlocks(_Stack):
-    """One GoogLeNet module (Szegedy et al. 2015) and a 2x2 max-pooling per entry of `filters`.
+class _OneModule(_Stack):
+    """A module and a 2x2 max-pooling per entry of `filters`.
 
     The pooling is ours: without it the three kinds of blocks would not have equal depth.
     """
+
+    module: Callable[[int, int], nn.Module]
 
     def __init__(
         self,
         channels: int,
         size: int,
         *,
-        filters: Annotated[list[Annotated[int, Field(gt=0, multiple_of=16)]], Field(min_length=1)],
+        filters: Annotated[list[Positive], Field(min_length=1)],
         dim: Positive,
     ) -> None:
-        inputs = [channels, *filters]
-        blocks: list[list[nn.Module]] = [
-            [Inception(before, width), nn.MaxPool2d(2)]
-            for before, width in zip(inputs, filters, strict=False)
-        ]
+        widths = zip([channels, *filters], filters, strict=False)
+        blocks = [[self.module(before, width), nn.MaxPool2d(2)] for before, width in widths]
         super().__init__(filters[-1], size, blocks, dim)
 
 
@@ -123,26 +123,6 @@ class Inception(nn.Module):
         return F.relu(torch.cat(branches, 1))
 
 
-class ResidualBlocks(_Stack):
-    """One 3x3 convolution with a residual connection (a 1x1 convolution, as the number of channels
-    changes) and a 2x2 max-pooling per entry of `filters`."""
-
-    def __init__(
-        self,
-        channels: int,
-        size: int,
-        *,
-        filters: Annotated[list[Positive], Field(min_length=1)],
-        dim: Positive,
-    ) -> None:
-        inputs = [channels, *filters]
-        blocks: list[list[nn.Module]] = [
-            [Residual(before, width), nn.MaxPool2d(2)]
-            for before, width in zip(inputs, filters, strict=False)
-        ]
-        super().__init__(filters[-1], size, blocks, dim)
-
-
 class Residual(nn.Module):
     """ReLU(conv 3x3 (x) + shortcut(x)); the shortcut is the identity where channels stay equal."""
 
@@ -154,6 +134,24 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(n, channels, h, w) -> (n, width, h, w)."""
         return F.relu(self.three(x) + self.shortcut(x))
+
+
+class InceptionBlocks(_OneModule):
+    """One GoogLeNet module and a 2x2 max-pooling per entry of `filters` (multiples of 16)."""
+
+    module = Inception
+
+    @staticmethod
+    def check_together(*, filters: list[int], **_: object) -> None:
+        if uneven := [width for width in filters if width % 16]:
+            raise ValueError(f"filters {uneven} are no multiples of 16, by which branches divide")
+
+
+class ResidualBlocks(_OneModule):
+    """One 3x3 convolution with a residual connection and a 2x2 max-pooling per entry of
+    `filters`."""
+
+    module = Residual
 
 
 class MLP(nn.Module):

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hypersphere.reporting.cells import Item
-from hypersphere.reporting.verdicts import verdict_counts
+from hypersphere.reporting.layout import shown_counts
 
 NOT_BUILT = "not built yet"
 
 
 def counts_text(item: Item) -> str:
-    """`12 reproduced, 3 not run`: the verdicts that occur, in their fixed order; `7 measured` where
-    the paper prints no number to compare with."""
-    counts = verdict_counts(item)
-    if not item.printed:
-        counts = {"measured": counts["not comparable"], "not run": counts["not run"]}
-    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    """`12 reproduced, 3 not run`: the verdicts that occur, in their fixed order."""
+    return ", ".join(f"{count} {verdict}" for verdict, count in shown_counts(item).items())
 
 
 def board_markdown(

@@ -6,7 +6,13 @@ import math
 from dataclasses import dataclass
 
 from hypersphere.reporting.cells import Cell, Item
-from hypersphere.reporting.verdicts import Judged, as_number, decimals, judge_item
+from hypersphere.reporting.verdicts import (
+    Judged,
+    as_number,
+    decimals,
+    judge_item,
+    verdict_counts,
+)
 
 LEGEND = (
     ("✓", "reproduced"),
@@ -89,6 +95,15 @@ def cell_text(item: Item, cell: Cell, judged: Judged) -> str:
 
 def _label(keys: dict[str, str], names: tuple[str, ...]) -> str:
     return ", ".join(f"{name} = {keys[name]}" for name in names)
+
+
+def shown_counts(item: Item) -> dict[str, int]:
+    """How many cells got each verdict that occurs; `measured` where the paper prints no number to
+    compare with."""
+    counts = verdict_counts(item)
+    if not item.printed:
+        counts = {"measured": counts["not comparable"], "not run": counts["not run"]}
+    return {verdict: number for verdict, number in counts.items() if number}
 
 
 def fixed_names(item: Item) -> tuple[str, ...]:

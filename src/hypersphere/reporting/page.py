@@ -19,6 +19,7 @@ from hypersphere.reporting.layout import (
     places,
     published_text,
     quick_banner,
+    shown_counts,
 )
 from hypersphere.reporting.tables import heading, number_text
 from hypersphere.reporting.verdicts import (
@@ -26,7 +27,6 @@ from hypersphere.reporting.verdicts import (
     as_number,
     chance_note,
     judge_item,
-    verdict_counts,
 )
 
 
@@ -92,7 +92,7 @@ def _table(item: Item, figures: Path | None) -> dict[str, Any]:
         "banner": quick_banner(item),
         "keys": names,
         "rows": [_row(item, cell, judged, names) for cell, judged in judge_item(item)],
-        "counts": {verdict: n for verdict, n in verdict_counts(item).items() if n},
+        "counts": shown_counts(item),
         "notes": [*item.notes, chance_note(item)],
     }
 
