@@ -11,7 +11,7 @@ of these kinds:
 * `wider` with `than`: the spread (largest minus smallest, mean over all other keys) `over` a key
   among the cells `where`, against another spread;
 * `gains` with `over` and `reaches`: the relative gain of cells with these keys over the best of the
-  others reaches a number in at least one place (one comparison).
+  others reaches a number in at least one place (one comparison per table).
 """
 
 from __future__ import annotations
