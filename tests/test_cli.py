@@ -45,7 +45,7 @@ def test_missing_data_is_said_before_anything_trains(capsys, monkeypatch, tmp_pa
     assert "hypersphere data get fashion_mnist" in err and "HYPERSPHERE_DATA" in err
     # asked for everything, what cannot run is skipped, listed, and the rest goes on
     status, out, err = hypersphere(capsys, "run", "--preset", "small")
-    (line,) = [line for line in err.splitlines() if line.startswith("not run: nsl table2: ")]
+    (line,) = [line for line in err.splitlines() if line.startswith("not run: nsl table2")]
     assert status == 0 and "`hypersphere data get fashion_mnist`" in line
     _, out, _ = hypersphere(capsys, "status", "--preset", "small", "--json")
     assert {row["done"] for row in json.loads(out)} == {0}

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from hypersphere import __version__, paths
@@ -106,8 +106,19 @@ def _plan(options: argparse.Namespace) -> None:
             f"expected time: {duration(summary['hours'] * 3600)} with {_workers(options)} processes"
             f" of one thread, by past records"
         )
-    for item, reason in summary["blocked"].items():
-        print(f"cannot run here: {item}: {reason}")
+    for line in _by_reason(summary["blocked"]):
+        print(f"cannot run here: {line}")
+
+
+def _by_reason(blocked: Mapping[str, str]) -> list[str]:
+    """`nsl table5, figure3-6: why`: one line per paper and reason (`<paper> <item>` -> reason)."""
+    from hypersphere.reporting.board import short_list
+
+    groups: dict[tuple[str, str], list[str]] = {}
+    for item, reason in blocked.items():
+        paper, _, name = item.partition(" ")
+        groups.setdefault((paper, reason), []).append(name)
+    return [f"{paper} {short_list(names)}: {why}" for (paper, why), names in groups.items()]
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -143,8 +154,8 @@ def _run(options: argparse.Namespace) -> int:
     store = _store()
     collect(plan, store, options.preset)
     tables = render(plan, store, options.preset)
-    for item, reason in skipped.items():
-        _say(f"not run: {item.paper.key} {item.spec.name}: {reason}")
+    for line in _by_reason({f"{i.paper.key} {i.spec.name}": why for i, why in skipped.items()}):
+        _say(f"not run: {line}")
     print(f"{len(tables)} tables, claims and {store.results / options.preset / 'index.html'}")
     if failures:
         print(
@@ -163,6 +174,8 @@ def _status(options: argparse.Namespace) -> None:
         return
     for row in rows:
         state = "complete" if row["complete"] else f"{row['planned'] - row['done']} missing"
+        if not row["complete"] and row["planned"] == row["done"]:
+            state = "to be judged" if row["planned"] else "to be computed"  # without training
         print(f"{row['paper']:<16} {row['item']:<9} {row['done']}/{row['planned']} runs, {state}")
         for owner in row["running"]:
             print(f"{'':<27}running: {owner}")
