@@ -7,6 +7,8 @@ import shutil
 import pytest
 
 from hypersphere import paths
+from hypersphere.errors import UserError
+from hypersphere.execute import run_nodes
 from hypersphere.papers.board import with_board
 from hypersphere.papers.plan import make_plan
 from hypersphere.papers.render import collect, judged_items, render
@@ -121,6 +123,28 @@ def test_committed_results_render_again_byte_for_byte(preset, monkeypatch):
     different = filecmp.cmpfiles(committed, fresh, files, shallow=False)
     assert different[1:] == ([], []), "run `hypersphere render` and commit what it writes"
     assert len(list(f for f in fresh.rglob("*") if f.is_file())) == len(files)
+
+
+def test_artifacts_of_runs_that_were_made_for_other_results(monkeypatch, tmp_path):
+    """Runs are shared by everybody's results; the arrays of one that is not collected here yet are
+    read where it ran."""
+    plan = make_plan("quick", ["nsl"], ["figure1"])
+    first = Store()
+    (outcome,) = run_nodes(plan.missing(first), first, 1, lambda line: None)
+    assert not outcome.error
+    monkeypatch.setenv("HYPERSPHERE_RESULTS", str(tmp_path / "other results"))
+    store = Store()
+    other = make_plan("quick", ["nsl"], ["table2"])
+    collect(other, store, "quick")
+    render(other, store, "quick")  # the page and the claims look at every item
+    assert not (store.results / "quick/artifacts").exists()
+    collect(plan, store, "quick")
+    render(plan, store, "quick")
+    assert (store.results / "quick/figures/nsl/figure1.png").exists()
+    (artifact,) = (store.results / "quick/artifacts").rglob("*.npz")
+    artifact.write_bytes(b"other")
+    with pytest.raises(UserError, match="not what its record was made with"):
+        render(plan, store, "quick")
 
 
 def test_readme_board_is_current():

@@ -145,8 +145,11 @@ def _cell(planned: PlannedItem, cell: PlannedCell, store: Store, variant: str) -
         for suffix, value in value_of(record, name, spec.unit, spec.scale).items():
             values[f"{unit}{suffix}"] = value
         if (sha256 := record.get("artifacts", {}).get(spec.plot.artifact)) and not variant:
-            folder = store.results / planned.preset / artifacts.FOLDER / record["run_id"]
-            arrays[unit] = artifacts.load(folder / f"{spec.plot.artifact}.npz", sha256)
+            name, run_id = f"{spec.plot.artifact}.npz", record["run_id"]
+            path = store.results / planned.preset / artifacts.FOLDER / run_id / name
+            if not path.exists():  # of an item that was not collected here: its run is
+                path = store.folder(run_id) / artifacts.FOLDER / name
+            arrays[unit] = artifacts.load(path, sha256)
     done = len(run_ids)
     return Cell(
         keys=cell.keys,
