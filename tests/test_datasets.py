@@ -15,6 +15,7 @@ import PIL.Image
 import pytest
 import torch
 
+from hypersphere import paths
 from hypersphere.data.facts import DATASETS
 from hypersphere.data.load import class_counts, class_names, load, load_files
 from hypersphere.data.splits import support
@@ -346,3 +347,9 @@ def test_inaturalist2017(shelf):
     ]
     assert found.test.paths[2].read_bytes() == miniatures.jpeg(2, 3)
     assert class_counts("inaturalist2017") == (2, 1, 3)
+
+
+def test_the_readme_names_every_dataset():
+    """A table that nobody has to keep in step."""
+    text = (paths.root() / "README.md").read_text()
+    assert [name for name in DATASETS if f"`{name}`" not in text] == []
