@@ -1,6 +1,7 @@
 """Claims on made-up cells: which comparisons a spec makes, and what they decide."""
 
 import csv
+import dataclasses
 
 import pytest
 
@@ -194,6 +195,24 @@ def test_kinds_of_comparisons(part, says):
     items = {"table1": table(means=means)}
     # units that do not move together, so that differences have a spread
     assert outcome({"tables": ["table1"], **part}, items).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("part", "decides"),
+    [
+        ({"above": 0.1}, False),
+        ({"below": 9}, False),
+        ({"gains": {"method": "new"}, "over": [{"method": "old"}], "reaches": 0.0}, False),
+        ({"rises": "k"}, True),
+    ],
+)
+def test_a_shortened_training_decides_orderings_alone(part, decides):
+    whole = table()
+    cells = tuple(dataclasses.replace(cell, protocol="shortened") for cell in whole.cells)
+    short = dataclasses.replace(whole, cells=cells)
+    assert outcome({"tables": ["table1"], **part}, {"table1": whole}).startswith("0 supp") is False
+    found = outcome({"tables": ["table1"], **part}, {"table1": short})
+    assert found.startswith("0 supported, 0 contradicted") is not decides
 
 
 def test_numbers_without_chance_are_compared_as_they_are():

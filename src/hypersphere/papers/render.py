@@ -77,6 +77,14 @@ def judged_items(planned: PlannedItem, store: Store) -> list[Item]:
     return [_item(planned, store, variant) for variant in ("", *planned.spec.variants)]
 
 
+def _artifact(planned: PlannedItem, store: Store, run_id: str) -> Path:
+    """Where the array that the item's picture draws lies: with the results, or where it ran if that
+    item was not collected yet."""
+    file = f"{planned.spec.plot.artifact}.npz"
+    collected = store.results / planned.preset / artifacts.FOLDER / run_id / file
+    return collected if collected.exists() else store.folder(run_id) / artifacts.FOLDER / file
+
+
 def _item(planned: PlannedItem, store: Store, variant: str) -> Item:
     spec, about = planned.spec, planned.paper.about
     notes = [f"Protocol: {planned.settings.protocol}. {planned.settings.note}"]
@@ -145,11 +153,7 @@ def _cell(planned: PlannedItem, cell: PlannedCell, store: Store, variant: str) -
         for suffix, value in value_of(record, name, spec.unit, spec.scale).items():
             values[f"{unit}{suffix}"] = value
         if (sha256 := record.get("artifacts", {}).get(spec.plot.artifact)) and not variant:
-            name, run_id = f"{spec.plot.artifact}.npz", record["run_id"]
-            path = store.results / planned.preset / artifacts.FOLDER / run_id / name
-            if not path.exists():  # of an item that was not collected here: its run is
-                path = store.folder(run_id) / artifacts.FOLDER / name
-            arrays[unit] = artifacts.load(path, sha256)
+            arrays[unit] = artifacts.load(_artifact(planned, store, record["run_id"]), sha256)
     done = len(run_ids)
     return Cell(
         keys=cell.keys,

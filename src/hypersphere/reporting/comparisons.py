@@ -1,7 +1,8 @@
 """The parts of a claim: what is compared with what, over the same units.
 
 A part names `tables` (or figures, by item) and optionally `where` (key -> value or values), and one
-of these kinds:
+of these kinds, of which those that compare with a number (`above`, `below`, `equals`, `gains`) are
+open unless the protocol is the paper's:
 
 * `greater` with `than`: cells with these keys against those that agree in every other key; `by`: at
   least so much greater (negative: not much less), in the table's unit;
@@ -80,6 +81,12 @@ def _kind(part: Mapping[str, Any], where: str) -> str:
     )
 
 
+def _counts(cell: Cell) -> bool:
+    """Whether a cell can be held against a number: orderings show after a shortened training or on
+    other data too, values do not."""
+    return cell.complete and cell.protocol == "exact"
+
+
 def _compare(left: Values, right: Values, done: bool, unit: str) -> Comparison:
     outcome = paired(left, right) if done else "open"
     name = "value" if unit == "deterministic" else unit
@@ -130,7 +137,7 @@ def _above(
     cells: Sequence[Cell], part: Mapping[str, Any], unit: str, place: str
 ) -> list[Comparison]:
     return [
-        _compare(cell.values, dict.fromkeys(cell.values, float(part["above"])), cell.complete, unit)
+        _compare(cell.values, dict.fromkeys(cell.values, float(part["above"])), _counts(cell), unit)
         for cell in cells
     ]
 
@@ -139,7 +146,7 @@ def _below(
     cells: Sequence[Cell], part: Mapping[str, Any], unit: str, place: str
 ) -> list[Comparison]:
     return [
-        _compare(dict.fromkeys(cell.values, float(part["below"])), cell.values, cell.complete, unit)
+        _compare(dict.fromkeys(cell.values, float(part["below"])), cell.values, _counts(cell), unit)
         for cell in cells
     ]
 
@@ -154,7 +161,7 @@ def _equals(
     found = []
     for cell in _select(cells, {key: list(wanted)}, place):
         outcome = "open"
-        if cell.complete:
+        if _counts(cell):
             same = all(value == wanted[cell.keys[key]] for value in cell.values.values())
             outcome = "supported" if same else "contradicted"
         found.append(Comparison(outcome, len(cell.values), "value"))
@@ -208,7 +215,7 @@ def _gains(
         units = set.intersection(*({*each.values} for each in (cell, *others)))
         best = {u: max(each.values[u] for each in others) for u in units}
         gain = {u: cell.values[u] / best[u] - 1 if best[u] else math.nan for u in units}
-        done = all(each.complete for each in (cell, *others))
+        done = all(_counts(each) for each in (cell, *others))
         found.append(_compare(gain, dict.fromkeys(gain, reaches), done, unit))
     if not found:
         return []
