@@ -24,8 +24,7 @@ PLOTS = {
     "dots": (Dots(), {}),
     "lines": (LINES, {}),
     "panels": (LINES.model_copy(update={"panels": "data", "reference": 1.0}), {}),
-    "scatter": (Scatter(kind="scatter", unit=True), PLANE),
-    "scatter as it is": (Scatter(kind="scatter", unit=False), PLANE),
+    "scatter": (Scatter(kind="scatter"), PLANE),
     "bars": (
         Bars(kind="bars", x_label="class", y_label="images", thresholds="k"),
         {"counts": np.array([5, 1, 30])},
@@ -122,7 +121,7 @@ def test_bars_by_rank_with_thresholds(drawn):
 
 def test_a_scatter_puts_features_on_rings_around_their_class_vectors(drawn):
     plot, arrays = PLOTS["scatter"]
-    first, second, legend = drawn(scatter, item(plot, arrays), plot)
+    first, second, legend = drawn(scatter, item(plot, arrays))
     assert [axis["title"] for axis in (first, second)] == ["birds, seed 0", "plants, seed 0"]
     radii = np.linalg.norm(np.array(first["lines"][3]), axis=1)  # class 1: features, ray, vector
     assert len(radii) == 20 and radii == pytest.approx(scatter.FIRST_RING + scatter.RING)

@@ -4,6 +4,7 @@ import csv
 import filecmp
 import shutil
 
+import numpy as np
 import pytest
 
 from hypersphere import paths
@@ -13,7 +14,7 @@ from hypersphere.papers.board import with_board
 from hypersphere.papers.plan import make_plan
 from hypersphere.papers.render import collect, judged_items, render
 from hypersphere.reporting.verdicts import judge_item
-from hypersphere.store import Store
+from hypersphere.store import Store, artifacts
 from tests.test_cli import made_up_record
 
 CHECKOUT = paths.published_dir().parent
@@ -123,6 +124,19 @@ def test_committed_results_render_again_byte_for_byte(preset, monkeypatch):
     different = filecmp.cmpfiles(committed, fresh, files, shallow=False)
     assert different[1:] == ([], []), "run `hypersphere render` and commit what it writes"
     assert len(list(f for f in fresh.rglob("*") if f.is_file())) == len(files)
+
+
+def test_every_unit_has_its_number_and_its_arrays():
+    store = Store()
+    (planned,) = make_plan("quick", ["nsl"], ["figure2"]).items
+    with_numbers(store, planned, lambda keys, unit: unit / 10)
+    for record in store.records.values():
+        scatter = {"embeddings": np.full((2, 2), int(record["run_id"], 16) % 97)}
+        folder = store.folder(record["run_id"]) / artifacts.FOLDER
+        record["artifacts"] = artifacts.save(folder, {"scatter": scatter})
+    for cell in judged_items(planned, store)[0].cells:
+        assert cell.values == {"0": 0.0, "1": 0.1, "2": 0.2}
+        assert len({int(cell.arrays[unit]["embeddings"][0, 0]) for unit in "012"}) == 3
 
 
 def test_artifacts_of_runs_that_were_made_for_other_results(monkeypatch, tmp_path):

@@ -73,22 +73,23 @@ class Training:
     def split_is_known(self) -> bool:
         """A split by counts can be told where the images are, which need not be where runs are
         planned; any other everywhere."""
-        needs_counts = getattr(self.components["split"].target, "needs_counts", False)
-        return not needs_counts or not available(self.data.name)
+        return not self._split_needs_counts or not available(self.data.name)
+
+    @property
+    def _split_needs_counts(self) -> bool:
+        return getattr(self.components["split"].target, "needs_counts", False)
 
     def split(self) -> Split:
         """Seen and unseen classes. Raises UserError when they do not fit the dataset, or when they
         rest on its counts and it is not here."""
-        component = self.components["split"]
-        needs_counts = getattr(component.target, "needs_counts", False)
-        if needs_counts:
+        if self._split_needs_counts:
             from hypersphere.data.load import class_counts  # brings torch, which plans do without
 
             classes: Any = class_counts(self.data.name)
         else:
             classes = self.dataset.num_classes
         try:
-            return component.build(classes)
+            return self.components["split"].build(classes)
         except ValueError as error:
             raise UserError(f"split ({self.data.name}): {error}") from None
 

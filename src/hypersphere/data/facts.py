@@ -27,7 +27,7 @@ ENTRY = "dataset.yaml"  # a user's dataset describes itself in a file of this na
 
 Layout = Literal[
     "digits", "torchvision", "class_folders", "tiny_imagenet", "cub", "coco", "csv", "arrays",
-    "corrupted_arrays", "subset", "long_tail", "rotated", "vectors",
+    "corrupted_arrays", "subset", "long_tail", "rotated",
 ]  # fmt: skip
 
 

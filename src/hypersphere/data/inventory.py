@@ -40,9 +40,9 @@ class State:
     source: str = ""
 
 
-def states(*, verify: bool = False) -> list[State]:
+def states() -> list[State]:
     """The state of every dataset, and of the other files that can be fetched."""
-    return [look(name, verify=verify) for name in [*DATASETS, *resources()]]
+    return [look(name) for name in [*DATASETS, *resources()]]
 
 
 def look(name: str, *, verify: bool = False, decode: bool = False) -> State:

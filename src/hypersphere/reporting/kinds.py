@@ -53,12 +53,11 @@ class Scatter(_Plot):
     """Embeddings in the plane around their class vectors, one panel per dataset or network: the
     first unit's. Reads the artifact `scatter` (embeddings, labels, class_vectors).
 
-    unit: directions alone count, so features are drawn on rings outside the unit circle of the
-    class vectors, one ring per class.
+    Directions alone count, so features are drawn on rings outside the unit circle of the class
+    vectors, one ring per class.
     """
 
     kind: Literal["scatter"]
-    unit: bool
 
     @property
     def artifact(self) -> str:

@@ -86,7 +86,7 @@ def _table(item: Item, figures: Path | None) -> dict[str, Any]:
         "title": heading(item),
         "picture": _picture(item, figures),
         "unit": item.unit,
-        "margin": number_text(item.margin),
+        "margin": number_text(item.margin) if item.printed else "",
         "metric_label": item.metric_label,
         "fixed": fixed_keys(item),
         "banner": quick_banner(item),

@@ -19,7 +19,7 @@ def write(item: Item, folder: Path) -> tuple[Path, Path] | None:
         case Lines():
             return lines.write(item, item.plot, folder)
         case Scatter():
-            return scatter.write(item, item.plot, folder)
+            return scatter.write(item, folder)
         case Bars():
             return bars.write(item, item.plot, folder)
         case Schematic():

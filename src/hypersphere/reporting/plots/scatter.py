@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from hypersphere.reporting.cells import Cell, Item
-from hypersphere.reporting.kinds import Scatter
+from hypersphere.reporting.cells import Item
 from hypersphere.reporting.plots.style import look, panels, save, titled
 
 FIRST_RING, RING = 1.3, 0.07  # radii of the features of class 0, and from class to class
 
 
-def write(item: Item, plot: Scatter, folder: Path) -> tuple[Path, Path] | None:
+def write(item: Item, folder: Path) -> tuple[Path, Path] | None:
     """Write `<item>.png` and `<item>.pdf`; None when no run has its scatter yet."""
     shown = _first_of_each(item)
     if not shown:
         return None
     with panels(len(shown), high=1.25) as (figure, axes):
         for axis, (name, unit, arrays) in zip(axes, shown, strict=True):
-            _panel(axis, plot, arrays)
+            _panel(axis, arrays)
             axis.set_title(f"{name}, {item.unit} {unit}", fontsize=8)
         figure.suptitle(titled(item, len(shown)), fontsize=8.5)
         number = max(len(arrays["class_vectors"]) for _, _, arrays in shown)
@@ -34,26 +34,21 @@ def write(item: Item, plot: Scatter, folder: Path) -> tuple[Path, Path] | None:
         return save(figure, item, folder)
 
 
-def _first_of_each(item: Item) -> list[tuple[str, str, dict[str, np.ndarray]]]:
+def _first_of_each(item: Item) -> list[tuple[str, str, Mapping[str, np.ndarray]]]:
     """(dataset, unit, arrays) of the first unit of each different run."""
-    found: dict[str, tuple[str, str, dict[str, np.ndarray]]] = {}
+    found: dict[str, tuple[str, str, Mapping[str, np.ndarray]]] = {}
     for cell in item.cells:
         name = cell.keys.get("dataset", item.name)
-        for unit, arrays in _sorted(cell):
-            found.setdefault(name, (name, unit, arrays))
+        for unit in sorted(cell.arrays)[:1]:
+            found.setdefault(name, (name, unit, cell.arrays[unit]))
     return list(found.values())
 
 
-def _sorted(cell: Cell) -> list[tuple[str, dict[str, np.ndarray]]]:
-    return sorted(((unit, dict(a)) for unit, a in cell.arrays.items()), key=lambda pair: pair[0])
-
-
-def _panel(axis: Axes, plot: Scatter, arrays: dict[str, np.ndarray]) -> None:
+def _panel(axis: Axes, arrays: Mapping[str, np.ndarray]) -> None:
     vectors, labels = arrays["class_vectors"], arrays["labels"]
     points = arrays["embeddings"].astype(float)
-    if plot.unit:
-        points = points / np.linalg.norm(points, axis=1, keepdims=True).clip(1e-12)
-        points = points * (FIRST_RING + RING * labels[:, None])
+    points = points / np.linalg.norm(points, axis=1, keepdims=True).clip(1e-12)
+    points = points * (FIRST_RING + RING * labels[:, None])
     for index, vector in enumerate(vectors):
         colour, marker = look(index)
         mine = points[labels == index]
@@ -62,9 +57,8 @@ def _panel(axis: Axes, plot: Scatter, arrays: dict[str, np.ndarray]) -> None:
         axis.plot([0, vector[0]], [0, vector[1]], color=colour, linewidth=0.8)
         axis.plot(*vector[:2], marker, color=colour, markersize=5, markeredgecolor="black",
                   markeredgewidth=0.4)  # fmt: skip
-    if plot.unit:
-        angle = np.linspace(0, 2 * np.pi, 200)
-        axis.plot(np.cos(angle), np.sin(angle), color="0.7", linewidth=0.5)
+    angle = np.linspace(0, 2 * np.pi, 200)
+    axis.plot(np.cos(angle), np.sin(angle), color="0.7", linewidth=0.5)
     axis.set_aspect("equal")
     axis.set_xlabel("first dimension")
     axis.set_ylabel("second dimension")
