@@ -126,6 +126,19 @@ def test_committed_results_render_again_byte_for_byte(preset, monkeypatch):
     assert len(list(f for f in fresh.rglob("*") if f.is_file())) == len(files)
 
 
+def test_a_clone_has_what_presets_share_without_run_folders(tmp_path):
+    """Figure 1 is the same in every preset: quick draws it from what is committed for small."""
+    store = Store()
+    shutil.copytree(CHECKOUT / "small", store.results / "small")
+    store, plan = Store(), make_plan("quick", ["nsl"], ["figure1"])
+    assert plan.missing(store) == []  # its record came with the clone
+    collect(plan, store, "quick")
+    render(plan, store, "quick")
+    quick = store.results / "quick"
+    assert (quick / "figures/nsl/figure1.png").exists()
+    assert list(quick.glob("artifacts/*/diagram.npz"))
+
+
 def test_every_unit_has_its_number_and_its_arrays():
     store = Store()
     (planned,) = make_plan("quick", ["nsl"], ["figure2"]).items

@@ -22,9 +22,9 @@ def collect(plan: Plan, store: Store, preset: str) -> int:
     found = {node_id: store.get(node_id) for node_id in plan.nodes}
     records |= {node_id: record for node_id, record in found.items() if record is not None}
     for run_id, record in records.items():
-        source = store.folder(run_id) / artifacts.FOLDER
         target = store.results / preset / artifacts.FOLDER / run_id
-        artifacts.gather(source, target, record.get("artifacts", {}))
+        for source in _artifact_folders(store, run_id):
+            artifacts.gather(source, target, record.get("artifacts", {}))
     write_lines(path, records.values())
     return len(records)
 
@@ -77,12 +77,20 @@ def judged_items(planned: PlannedItem, store: Store) -> list[Item]:
     return [_item(planned, store, variant) for variant in ("", *planned.spec.variants)]
 
 
+def _artifact_folders(store: Store, run_id: str) -> list[Path]:
+    """Where a run's arrays may lie: where it ran, and with the results of any preset (presets share
+    records, and those that are committed travel without their run folders)."""
+    collected = sorted(store.results.glob(f"*/{artifacts.FOLDER}/{run_id}"))
+    return [store.folder(run_id) / artifacts.FOLDER, *collected]
+
+
 def _artifact(planned: PlannedItem, store: Store, run_id: str) -> Path:
-    """Where the array that the item's picture draws lies: with the results, or where it ran if that
-    item was not collected yet."""
+    """The array that the item's picture draws: of these results, or if that item was not collected
+    here yet from wherever it is."""
+    own = store.results / planned.preset / artifacts.FOLDER / run_id
     file = f"{planned.spec.plot.artifact}.npz"
-    collected = store.results / planned.preset / artifacts.FOLDER / run_id / file
-    return collected if collected.exists() else store.folder(run_id) / artifacts.FOLDER / file
+    places = [folder / file for folder in (own, *_artifact_folders(store, run_id))]
+    return next((path for path in places if path.exists()), places[0])
 
 
 def _item(planned: PlannedItem, store: Store, variant: str) -> Item:
