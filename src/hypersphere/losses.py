@@ -28,15 +28,30 @@ def normalized_softmax(
     labels: Tensor,
     scale: float,
     weights: Tensor | None = None,
+    margin: float = 0.0,
 ) -> Tensor:
-    """Normalised softmax loss: mean cross-entropy of scale * cos(w_k, z), no bias.
+    """Normalised softmax loss: mean cross-entropy of scale * cos(w_k, z), no bias; with a margin
+    CosFace, scale * (cos(w_y, z) - margin) for the image's own class y.
 
-    Eq. 2 of Hyperspherical embedding for novel class classification (arXiv 2102.03243), after
-    Wang et al. 2018 (CosFace with m = 0). embeddings: (n, dim); class_vectors: (classes, dim);
-    labels: (n,) in 0 .. classes - 1; weights: (n,) or None. Finite for every angle: the gradient
-    passes through the cosine, never through an arc cosine.
+    Eq. 2 of Hyperspherical embedding for novel class classification (arXiv 2102.03243); Wang et al.
+    2018 (CosFace). embeddings: (n, dim); class_vectors: (classes, dim); labels: (n,) in
+    0 .. classes - 1; weights: (n,) or None. Finite for every angle: the gradient passes through the
+    cosine, never through an arc cosine.
     """
-    return cross_entropy(scale * cosine(embeddings, class_vectors), labels, weights)
+    cos = cosine(embeddings, class_vectors)
+    if margin:
+        cos = cos - margin * F.one_hot(labels, cos.shape[1])
+    return cross_entropy(scale * cos, labels, weights)
+
+
+def squared_error(
+    embeddings: Tensor, points: Tensor, labels: Tensor, weights: Tensor | None = None
+) -> Tensor:
+    """Mean over images of ||z - p_y||^2: regression to targets, and without its factor the center
+    loss (arXiv 2408.01767, sections II-E and II-G). embeddings: (n, dim); points: (classes, dim);
+    labels: (n,); weights: (n,) of the images or None."""
+    error = (embeddings - points[labels]).square().sum(1)
+    return (error if weights is None else weights * error).mean()
 
 
 def distances(a: Tensor, b: Tensor, squared: bool = False) -> Tensor:

@@ -78,3 +78,29 @@ class Pairs:
         pairs = np.stack([anchors, partners], axis=1)
         for start in range(0, len(pairs), self.size // 2):
             yield pairs[start : start + self.size // 2].reshape(-1)
+
+
+class ClassBalanced:
+    """Batches of `images` images from each of `classes` random classes, as many batches as make up
+    the training set's size. Each class is gone through in random order, again and again."""
+
+    revision = 1
+
+    def __init__(self, *, classes: Annotated[int, Field(ge=2)], images: Size) -> None:
+        self.classes, self.images = classes, images
+
+    def epoch(self, labels: np.ndarray, generator: np.random.Generator) -> Iterator[np.ndarray]:
+        """Index batches of one epoch over `labels` (n,). Raises ValueError when there are fewer
+        classes than a batch needs."""
+        members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
+        if len(members) < self.classes:
+            raise ValueError(f"classes={self.classes}: there are {len(members)} classes")
+        waiting = [members[0][:0] for _ in members]
+        for _ in range(max(len(labels) // (self.classes * self.images), 1)):
+            batch = []
+            for c in generator.permutation(len(members))[: self.classes]:
+                while len(waiting[c]) < self.images:
+                    waiting[c] = np.append(waiting[c], generator.permutation(members[c]))
+                batch.append(waiting[c][: self.images])
+                waiting[c] = waiting[c][self.images :]
+            yield np.concatenate(batch)

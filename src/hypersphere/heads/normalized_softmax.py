@@ -1,4 +1,4 @@
-"""The cosine classifier: learned unit class vectors, a fixed scale, no bias."""
+"""The cosine classifier: learned unit class vectors, a fixed scale, no bias, maybe a margin."""
 
 from __future__ import annotations
 
@@ -16,19 +16,27 @@ class NormalizedSoftmax(Head):
     """Normalised softmax (eq. 2 of arXiv 2102.03243): b = 0, ||w_k|| = 1, ||z|| = scale.
 
     Both unit lengths hold by normalising in the forward pass; the class vectors start Glorot
-    uniform, Keras' default.
+    uniform, Keras' default. margin: of CosFace (Wang et al. 2018), subtracted from the cosine of
+    the image's own class while training.
     """
 
     classifies = True
 
-    def __init__(self, dim: int, num_classes: int, *, scale: Annotated[float, Field(gt=0)]) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_classes: int,
+        *,
+        scale: Annotated[float, Field(gt=0)],
+        margin: Annotated[float, Field(ge=0)] = 0.0,
+    ) -> None:
         super().__init__(dim, num_classes)
-        self.scale = scale
+        self.scale, self.margin = scale, margin
         self.class_vectors = nn.Parameter(nn.init.xavier_uniform_(empty(num_classes, dim)))
 
     def loss(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         return losses.normalized_softmax(
-            embeddings, self.class_vectors, labels, self.scale, weights
+            embeddings, self.class_vectors, labels, self.scale, weights, self.margin
         )
 
     def logits(self, embeddings: Tensor) -> Tensor:

@@ -1,7 +1,12 @@
-"""The linear classifier: class vectors of any length, an optional bias, cross-entropy."""
+"""Linear classifiers: class vectors of any length or of unit length, an optional bias,
+cross-entropy, and the center loss on top of it."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import torch
+from pydantic import Field
 from torch import Tensor, empty, nn, zeros
 from torch.nn import functional as F
 
@@ -12,13 +17,18 @@ from hypersphere.heads.base import Head
 class Softmax(Head):
     """Softmax cross-entropy of w_k z + b_k, the usual last layer (eq. 1 of arXiv 2102.03243).
 
-    Initialised as Keras' Dense is: Glorot uniform, zero bias.
+    unit_vectors: ||w_k|| = 1 by normalising in the forward pass; z keeps its length (with
+    `bias=False` the normalised softmax loss of arXiv 2408.01767, section II-C). Initialised as
+    Keras' Dense is: Glorot uniform, zero bias.
     """
 
     classifies = True
 
-    def __init__(self, dim: int, num_classes: int, *, bias: bool) -> None:
+    def __init__(
+        self, dim: int, num_classes: int, *, bias: bool, unit_vectors: bool = False
+    ) -> None:
         super().__init__(dim, num_classes)
+        self.unit_vectors = unit_vectors
         self.class_vectors = nn.Parameter(nn.init.xavier_uniform_(empty(num_classes, dim)))
         self.bias = nn.Parameter(zeros(num_classes)) if bias else None
 
@@ -26,7 +36,7 @@ class Softmax(Head):
         return losses.cross_entropy(self.logits(embeddings), labels, weights)
 
     def logits(self, embeddings: Tensor) -> Tensor:
-        return F.linear(embeddings, self.class_vectors, self.bias)
+        return F.linear(embeddings, self._vectors(), self.bias)
 
     def scores(self, embeddings: Tensor, class_vectors: Tensor) -> Tensor:
         # Without the bias: nothing says which one an inferred class should have.
@@ -35,4 +45,45 @@ class Softmax(Head):
     def trained(
         self, embeddings: Tensor, labels: Tensor, classes: Tensor, renormalize: bool
     ) -> Tensor:
-        return self.class_vectors.detach()
+        return self._vectors().detach()
+
+    def _vectors(self) -> Tensor:
+        return F.normalize(self.class_vectors, dim=-1) if self.unit_vectors else self.class_vectors
+
+
+class CenterLoss(Softmax):
+    """Softmax cross-entropy plus weight / 2 * ||z - c_y||^2 (Wen et al. 2016; arXiv 2408.01767,
+    section II-E), mean over the batch.
+
+    The centers c_k are no parameters: they start at zero and after each batch move towards its
+    mean embedding of the class, by `rate` times sum(z - c_k) / (1 + n_k) over the n_k images of
+    class k (Wen et al., eq. 4). `rate` 0 would leave them where they are.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_classes: int,
+        *,
+        bias: bool,
+        unit_vectors: bool,
+        weight: Annotated[float, Field(ge=0)],
+        rate: Annotated[float, Field(ge=0, le=1)],
+    ) -> None:
+        super().__init__(dim, num_classes, bias=bias, unit_vectors=unit_vectors)
+        self.weight, self.rate = weight, rate
+        self.register_buffer("centers", zeros(num_classes, dim))
+
+    def loss(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        spread = losses.squared_error(embeddings, self.centers, labels, weights)
+        if self.training:
+            self._follow(embeddings.detach(), labels)
+        return super().loss(embeddings, labels, weights) + self.weight / 2 * spread
+
+    @torch.no_grad()
+    def _follow(self, embeddings: Tensor, labels: Tensor) -> None:
+        away = torch.zeros_like(self.centers)
+        away.index_add_(0, labels, embeddings - self.centers[labels])
+        counts = labels.bincount(minlength=self.num_classes)[:, None]
+        # A new tensor: the loss of this batch still needs the old centers for its gradient.
+        self.centers = self.centers + self.rate * away / (1 + counts)

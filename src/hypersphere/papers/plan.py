@@ -162,10 +162,13 @@ def _rows(declared: Paper, spec: ItemSpec, preset: str) -> list[dict[str, str]]:
     if spec.grid is None:
         return published_rows(declared.key, spec.name)
     own = spec.presets.get(preset)
-    grid = spec.grid | ((own.grid if own else None) or {})
-    return [
-        dict(zip(grid, map(str, each), strict=True)) for each in itertools.product(*grid.values())
-    ]
+    rows = []
+    for each in spec.grid if isinstance(spec.grid, list) else [spec.grid]:
+        grid = each | ((own.grid if own else None) or {})
+        for values in itertools.product(*grid.values()):
+            if (row := dict(zip(grid, map(str, values), strict=True))) not in rows:
+                rows.append(row)
+    return rows
 
 
 def _computation(spec: ItemSpec, settings: PresetSpec) -> Computation:

@@ -26,6 +26,7 @@ NOT_KEYS = ("paper", "table", "value", "std", "note")  # columns of a published 
 NOT_ITEMS = ("about", "claims", "recipe", *PRESETS)  # files beside the items
 
 _STRICT = pydantic.ConfigDict(extra="forbid")
+Grid = dict[str, list[str | int | float]]
 Selection = dict[str, Any]
 
 
@@ -63,14 +64,14 @@ class About(pydantic.BaseModel):
 
 class ItemPreset(pydantic.BaseModel):
     """What an item does otherwise than its paper's preset (see PresetSpec), and the values of its
-    grid that differ; None: the same."""
+    grid (of each of them) that differ; None: the same."""
 
     model_config = _STRICT
     protocol: Literal["exact", "shortened", "substitute"] | None = None
     note: str | None = None
     seeds: Annotated[list[int], pydantic.Field(min_length=1)] | None = None
     instead: Selection | None = None
-    grid: dict[str, list[str | int | float]] | None = None
+    grid: Grid | None = None
 
 
 class Word(pydantic.BaseModel):
@@ -84,7 +85,8 @@ class Word(pydantic.BaseModel):
 class ItemSpec(pydantic.BaseModel):
     """One table or figure.
 
-    grid: key column -> its values; the cells are all combinations. None: the published CSV's rows.
+    grid: key column -> its values; the cells are all combinations, of several grids of all of
+        them, each cell once. None: the published CSV's rows.
     plot: how it is drawn (reporting/kinds.py).
     recipe: folder of presets (conf/paper/<key>/<recipe>) that its runs follow instead of the
         paper's own; `select` may name one per printed value.
@@ -105,7 +107,7 @@ class ItemSpec(pydantic.BaseModel):
     title: str
     rows: list[str]
     columns: list[str]
-    grid: dict[str, list[str | int | float]] | None = None
+    grid: Grid | list[Grid] | None = None
     plot: Plot = Dots()
     recipe: str = ""
     unit: Literal["split", "seed", "draw", "deterministic"]
