@@ -1,12 +1,15 @@
-"""How class vectors of new classes are inferred, as a drawing of the objects that do it."""
+"""Schematics worked out on the objects they show: a network, and how class vectors of new classes
+are inferred."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 from pydantic import Field
+from torch import nn
 
 from hypersphere.config import compose, split_config
 from hypersphere.seeds import generator
@@ -43,16 +46,20 @@ def weight_inference(
         joint = head.scores(asked, torch.cat([trained, inferred]))
         changed = (joint[:, : len(seen)] - head.logits(asked)).abs().max().item()
     boxes = _Boxes()
-    query = boxes.add("image", _shape(queries[:1]), 0, 1, "data")
-    few = boxes.add(f"{shots} labelled images\nof each new class", _shape(shown), 0, 0, "data")
+    query = boxes.add("image", _shape(queries[:1].shape), 0, 1, "data")
+    few = boxes.add(
+        f"{shots} labelled images\nof each new class", _shape(shown.shape), 0, 0, "data"
+    )
     net = boxes.add(f"{type(network.backbone).__name__}, frozen", f"to {network.backbone.dim}"
                     " dimensions", 1, 1, "frozen")  # fmt: skip
-    same = boxes.add("the same network", f"{_shape(embeddings)} embeddings", 1, 0, "frozen")
-    unit = boxes.add("unit length", f"{_shape(asked[:1])} times S = {head.scale:g}", 2, 1, "frozen")
+    same = boxes.add("the same network", f"{_shape(embeddings.shape)} embeddings", 1, 0, "frozen")
+    unit = boxes.add(
+        "unit length", f"{_shape(asked[:1].shape)} times S = {head.scale:g}", 2, 1, "frozen"
+    )
     mean = boxes.add("mean unit embedding\nof each new class", "and back to unit length",
                      2, 0, "new")  # fmt: skip
-    old = boxes.add("trained class vectors", f"{_shape(trained)}, by cosine", 3, 1, "frozen")
-    new = boxes.add("new class vectors", f"{_shape(inferred)}, by cosine", 3, 0, "new")
+    old = boxes.add("trained class vectors", f"{_shape(trained.shape)}, by cosine", 3, 1, "frozen")
+    new = boxes.add("new class vectors", f"{_shape(inferred.shape)}, by cosine", 3, 0, "new")
     out = boxes.add(f"{joint.shape[1]} classes", f"{len(seen)} seen, {len(unseen)} new", 4, 0.5,
                     "data")  # fmt: skip
     for source, target, note in (
@@ -65,6 +72,78 @@ def weight_inference(
         "old_logits": changed,
         "diagram": boxes.arrays(),
     }
+
+
+def network(*, overrides: list[str]) -> dict[str, float | dict[str, np.ndarray]]:
+    """Build the network that `overrides` configure, pass an image through it, and say which layers
+    it met (arXiv 2408.01767, figure 1).
+
+    Numbers: `dim`, of the embedded space; `extractor` and `classifier`, trained parameters up to it
+    and behind it. Artifact `diagram` as of `weight_inference`: a box per layer with the shape that
+    left it, features above, classification below.
+    """
+    training, _ = split_config(compose(overrides))
+    facts = training.dataset
+    net = Network(training).eval()
+    size = training.data.input_size(facts)
+    met: list[tuple[nn.Module, torch.Size]] = []
+    for module in net.backbone.modules():
+        if not list(module.children()):
+            module.register_forward_hook(lambda m, _, out: met.append((m, out.shape)))
+    with torch.no_grad():
+        embedding = net(torch.zeros(1, facts.channels, size, size, dtype=torch.uint8))
+        head = net.head
+        classes = (head.logits(embedding) if head.classifies else embedding).shape[1]
+    layers: list[list[str]] = []  # label and shape
+    for module, shape in met:
+        if name := _layer(module):
+            layers.append([name, _shape(shape[1:])])
+        elif isinstance(module, nn.MaxPool2d):
+            layers[-1] = [f"{layers[-1][0]}\nmax-pooling {module.kernel_size}", _shape(shape[1:])]
+        elif isinstance(module, nn.ReLU):
+            layers[-1][0] += ", ReLU"
+    boxes = _Boxes()
+    convolutions = [layer for layer in layers if layer[0].startswith("conv")]
+    image = (facts.channels, size, size)
+    last = boxes.add(training.data.name, _shape(image), 0, 1, "data")
+    for x, (label, detail) in enumerate(convolutions, 1):
+        last = _next(boxes, last, label, detail, x, 1, "frozen")
+    # below, from right to left: the path turns back under itself
+    x = len(convolutions)
+    for label, detail in layers[len(convolutions) : -1]:
+        last = _next(boxes, last, label, detail, x, 0, "frozen")
+        x -= 1
+    label = f"{layers[-1][0]}\nembedded space"
+    last = _next(boxes, last, label, f"{embedding.shape[1]} dimensions", x, 0, "space")
+    label = f"{type(head).__name__}\nclassifier"
+    last = _next(boxes, last, label, f"{classes} class scores", x - 1, 0, "frozen")
+    return {
+        "dim": float(embedding.shape[1]),
+        "extractor": float(_parameters(net.backbone)),
+        "classifier": float(_parameters(head)),
+        "diagram": boxes.arrays(),
+    }
+
+
+def _layer(module: nn.Module) -> str:
+    """What a box says of a layer with weights, "" of any other."""
+    if isinstance(module, nn.Conv2d):
+        return f"convolution {module.out_channels}\n{_shape(module.kernel_size)}"
+    if isinstance(module, nn.Linear):
+        return f"fully connected\n{module.out_features}"
+    return ""
+
+
+def _next(
+    boxes: _Boxes, before: int, label: str, detail: str, x: float, y: float, role: str
+) -> int:
+    box = boxes.add(label, detail, x, y, role)
+    boxes.join(before, box, "")
+    return box
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
 
 
 class _Boxes:
@@ -89,5 +168,5 @@ class _Boxes:
         }
 
 
-def _shape(tensor: torch.Tensor) -> str:
-    return " x ".join(map(str, tensor.shape))
+def _shape(sizes: Iterable[int]) -> str:
+    return " x ".join(map(str, sizes))

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from hypersphere.config.training import Training
 from hypersphere.data.transforms import ToInput
+from hypersphere.errors import UserError
 from hypersphere.evaluation.embeddings import Embeddings
 from hypersphere.heads import Head
 from hypersphere.seeds import derive
@@ -39,7 +40,10 @@ class Network(nn.Module):
             size = data.input_size(facts)
             self.backbone = training.components["backbone"].build(facts.channels, size)
             num_classes = len(training.split().seen)
-            self.head: Head = training.components["head"].build(self.backbone.dim, num_classes)
+            try:
+                self.head: Head = training.components["head"].build(self.backbone.dim, num_classes)
+            except ValueError as error:
+                raise UserError(f"head ({self.backbone.dim} dimensions): {error}") from None
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:

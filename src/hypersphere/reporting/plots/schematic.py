@@ -10,7 +10,7 @@ from hypersphere.reporting.cells import Item
 from hypersphere.reporting.plots.style import COLOURS, panels, save, titled
 
 WIDTH, HEIGHT = 0.78, 0.56  # of a box, in steps of the grid
-FILLS = {"data": "#FFFFFF", "frozen": "#DDE6EE", "new": "#F7D9C4"}
+FILLS = {"data": "#FFFFFF", "frozen": "#DDE6EE", "new": "#F7D9C4", "space": "#F7D9C4"}
 
 
 def write(item: Item, folder: Path) -> tuple[Path, Path] | None:
