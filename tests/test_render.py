@@ -13,6 +13,7 @@ from hypersphere.execute import run_nodes
 from hypersphere.papers.board import with_board
 from hypersphere.papers.plan import make_plan
 from hypersphere.papers.render import collect, judged_items, render
+from hypersphere.papers.spec import paper_keys
 from hypersphere.reporting.verdicts import judge_item
 from hypersphere.store import Store, artifacts
 from tests.test_cli import made_up_record
@@ -115,7 +116,7 @@ def test_committed_results_render_again_byte_for_byte(preset, monkeypatch):
     shutil.copy(committed / "records.jsonl", store.results / preset)
     shutil.copytree(committed / "artifacts", store.results / preset / "artifacts")
     monkeypatch.setenv("HYPERSPHERE_DATA", "/nonexistent")
-    store, plan = Store(), make_plan(preset, ["nsl"])
+    store, plan = Store(), make_plan(preset, paper_keys())
     collect(plan, store, preset)
     render(plan, store, preset)
     fresh = store.results / preset

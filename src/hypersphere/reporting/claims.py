@@ -75,10 +75,19 @@ def judge_claims(
     return rows
 
 
-def _data(part: Mapping[str, Any], items: Mapping[str, Item]) -> list[str]:
-    """Datasets behind the complete cells of a part's tables."""
-    tables = [items[name] for name in part["tables"]]
-    return [d for t in tables if any(cell.complete for cell in t.cells) for d in t.data]
+def _data(part: Mapping[str, Any], items: Mapping[str, Item]) -> set[str]:
+    """Datasets behind the complete cells that a part looks at."""
+    found: set[str] = set()
+    wanted = part.get("where", {}).get("dataset", [])
+    wanted = wanted if isinstance(wanted, list) else [wanted]
+    for table in (items[name] for name in part["tables"]):
+        for cell in table.cells:
+            named = cell.keys.get("dataset", "")
+            if not cell.complete or (wanted and named not in wanted):
+                continue
+            # on substitute data a cell's key is the paper's dataset, not ours
+            found |= {named} if named in table.data else set(table.data)
+    return found
 
 
 def _decide(found: Sequence[Comparison], preset: str) -> dict[str, str]:

@@ -7,7 +7,8 @@ open unless the protocol is the paper's:
 * `greater` with `than`: cells with these keys against those that agree in every other key; `by`: at
   least so much greater (negative: not much less), in the table's unit;
 * `falls` or `rises`: adjacent cells along a numeric key; `beside`: keys that change with it;
-* `above` or `below`: every cell against a number;
+* `above` or `below`: every cell against a number; `shortened: true` where that number holds for
+  any training (the bound of a function, half the way to the next target);
 * `equals`: key column -> {its value: the number}, for numbers without chance;
 * `wider` with `than`: the spread (largest minus smallest, mean over all other keys) `over` a key
   among the cells `where`, against another spread;
@@ -31,8 +32,8 @@ KINDS = {
     "greater": {"than", "by"},
     "falls": {"beside"},
     "rises": {"beside"},
-    "above": set(),
-    "below": set(),
+    "above": {"shortened"},
+    "below": {"shortened"},
     "equals": set(),
     "wider": {"than"},
     "gains": {"over", "reaches"},
@@ -81,10 +82,10 @@ def _kind(part: Mapping[str, Any], where: str) -> str:
     )
 
 
-def _counts(cell: Cell) -> bool:
+def _counts(cell: Cell, shortened: bool = False) -> bool:
     """Whether a cell can be held against a number: orderings show after a shortened training or on
-    other data too, values do not."""
-    return cell.complete and cell.protocol == "exact"
+    other data too, values do not, unless the claim says so."""
+    return cell.complete and cell.protocol in ("exact", "shortened" if shortened else "exact")
 
 
 def _compare(left: Values, right: Values, done: bool, unit: str) -> Comparison:
@@ -137,7 +138,7 @@ def _above(
     cells: Sequence[Cell], part: Mapping[str, Any], unit: str, place: str
 ) -> list[Comparison]:
     return [
-        _compare(cell.values, dict.fromkeys(cell.values, float(part["above"])), _counts(cell), unit)
+        _compare(cell.values, _constant(cell, part["above"]), _counts(cell, _any(part)), unit)
         for cell in cells
     ]
 
@@ -146,9 +147,17 @@ def _below(
     cells: Sequence[Cell], part: Mapping[str, Any], unit: str, place: str
 ) -> list[Comparison]:
     return [
-        _compare(dict.fromkeys(cell.values, float(part["below"])), cell.values, _counts(cell), unit)
+        _compare(_constant(cell, part["below"]), cell.values, _counts(cell, _any(part)), unit)
         for cell in cells
     ]
+
+
+def _constant(cell: Cell, number: float) -> dict[str, float]:
+    return dict.fromkeys(cell.values, float(number))
+
+
+def _any(part: Mapping[str, Any]) -> bool:
+    return bool(part.get("shortened"))
 
 
 def _equals(
