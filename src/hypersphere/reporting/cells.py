@@ -58,7 +58,7 @@ class Item:
     `rows` and `columns` are the key columns that label the rows and columns of the readable
     layout; other keys that vary give one grid each. `data` names the datasets that our numbers
     come from, `plot` says how it is drawn. Raises ValueError when cells disagree in their key
-    columns, stand twice, or the layout, unit or a key that the plot names is unknown.
+    columns, stand twice, or the layout, unit or a key or value that the plot names is unknown.
     """
 
     paper: str
@@ -94,6 +94,9 @@ class Item:
                 f"{where}: rows {self.rows} and columns {self.columns} must be distinct"
                 f" key columns out of {keys}"
             )
+        for key, values in self.plot.named.items():
+            if absent := set(values) - {cell.keys.get(key) for cell in self.cells}:
+                raise ValueError(f"{where}: no cell has {key} = {sorted(absent)} of the plot")
         seen = set()
         for cell in self.cells:
             if list(cell.keys) != keys:

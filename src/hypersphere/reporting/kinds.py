@@ -20,6 +20,11 @@ class _Plot(pydantic.BaseModel):
         """Key columns of the cells that it names."""
         return ()
 
+    @property
+    def named(self) -> dict[str, tuple[str, ...]]:
+        """Values of key columns that it names: a cell must have each."""
+        return {}
+
 
 class Dots(_Plot):
     """A table as a picture: published values as bars, every one of ours as a dot."""
@@ -64,6 +69,46 @@ class Scatter(_Plot):
         return "scatter"
 
 
+class Embedding(_Plot):
+    """Test images where the network puts them, in two or three dimensions: one panel per value of
+    `rows` and `columns`, of the first unit. Reads the artifact `scatter` (embeddings, labels,
+    class_vectors and, where a head has fixed targets, targets).
+
+    measure: the key column that names what a cell measures. captions: measures written beneath each
+    panel, `{}` the mean and deviation over the units. on_sphere: key -> values whose panels show
+    the directions alone, on the unit circle or sphere (several keys: all must fit).
+    """
+
+    kind: Literal["embedding"]
+    rows: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    measure: str
+    on_sphere: dict[str, tuple[str, ...]] = {}
+    captions: dict[str, str] = {}
+
+    @pydantic.model_validator(mode="after")
+    def _fits(self) -> Embedding:
+        placed = [*self.rows, *self.columns, self.measure]
+        if len(set(placed)) < len(placed):
+            raise ValueError(f"rows, columns and measure must be different keys, not {placed}")
+        for name, text in self.captions.items():
+            if text.count("{}") != 1:
+                raise ValueError(f"caption of {name!r}: {text!r} needs one {{}} for the number")
+        return self
+
+    @property
+    def artifact(self) -> str:
+        return "scatter"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (*self.rows, *self.columns, self.measure, *self.on_sphere)
+
+    @property
+    def named(self) -> dict[str, tuple[str, ...]]:
+        return {**self.on_sphere, self.measure: tuple(self.captions)}
+
+
 class Bars(_Plot):
     """Numbers by rank, largest first, with thresholds and how many reach each. Reads the artifact
     `counts` (counts). thresholds: the key column that holds them."""
@@ -93,4 +138,6 @@ class Schematic(_Plot):
         return "diagram"
 
 
-Plot = Annotated[Dots | Lines | Scatter | Bars | Schematic, pydantic.Field(discriminator="kind")]
+Plot = Annotated[
+    Dots | Lines | Scatter | Embedding | Bars | Schematic, pydantic.Field(discriminator="kind")
+]

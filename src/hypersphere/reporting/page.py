@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from hypersphere.files import write_text
 from hypersphere.reporting.cells import Cell, Item
+from hypersphere.reporting.embeddings import COLOURS
 from hypersphere.reporting.layout import (
     fixed_keys,
     fixed_names,
@@ -28,6 +29,7 @@ from hypersphere.reporting.verdicts import (
     chance_note,
     judge_item,
 )
+from hypersphere.reporting.viewers import viewers
 
 
 def page_html(
@@ -54,7 +56,13 @@ def page_html(
     for claim in claims:
         counted[claim["verdict"]] = counted.get(claim["verdict"], 0) + 1
     return environment.get_template("page.html.jinja").render(
-        preset=preset, papers=papers, claims=claims, claim_counts=counted, records=records
+        preset=preset,
+        papers=papers,
+        claims=claims,
+        claim_counts=counted,
+        records=records,
+        colours=COLOURS,
+        turnable=any(table["viewers"] for tables in papers.values() for table in tables),
     )
 
 
@@ -85,6 +93,7 @@ def _table(item: Item, figures: Path | None) -> dict[str, Any]:
         "name": item.stem,
         "title": heading(item),
         "picture": _picture(item, figures),
+        "viewers": viewers(item),
         "unit": item.unit,
         "margin": number_text(item.margin) if item.printed else "",
         "metric_label": item.metric_label,

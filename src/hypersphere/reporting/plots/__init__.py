@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from hypersphere.reporting.cells import Item
-from hypersphere.reporting.kinds import Bars, Dots, Lines, Plot, Scatter, Schematic
-from hypersphere.reporting.plots import bars, dots, lines, scatter, schematic
+from hypersphere.reporting.kinds import Bars, Dots, Embedding, Lines, Plot, Scatter, Schematic
+from hypersphere.reporting.plots import bars, dots, embedding, lines, scatter, schematic
 
 __all__ = ["Plot", "write"]
 
@@ -20,6 +20,8 @@ def write(item: Item, folder: Path) -> tuple[Path, Path] | None:
             return lines.write(item, item.plot, folder)
         case Scatter():
             return scatter.write(item, folder)
+        case Embedding():
+            return embedding.write(item, item.plot, folder)
         case Bars():
             return bars.write(item, item.plot, folder)
         case Schematic():

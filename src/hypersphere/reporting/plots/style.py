@@ -54,7 +54,18 @@ def panels(number: int, *, wide: float = 1.0, high: float = 1.0, **choices: obje
             plt.close(figure)
 
 
-def save(figure: Figure, item: Item, folder: Path) -> tuple[Path, Path]:
+@contextmanager
+def sheet(width: float, height: float) -> Iterator[Figure]:
+    """An empty figure of that many inches, for pictures that place their panels themselves."""
+    with plt.rc_context(STYLE):
+        figure = plt.figure(figsize=(width, height))
+        try:
+            yield figure
+        finally:
+            plt.close(figure)
+
+
+def save(figure: Figure, item: Item, folder: Path, dpi: int = 150) -> tuple[Path, Path]:
     """Write `<item>.png` and `<item>.pdf`; equal figures give equal bytes."""
     paths = (folder / f"{item.stem}.png", folder / f"{item.stem}.pdf")
     for path, metadata in zip(paths, ({"Software": None}, {"CreationDate": None}), strict=True):
@@ -62,7 +73,7 @@ def save(figure: Figure, item: Item, folder: Path) -> tuple[Path, Path]:
         write_atomically(
             path,
             lambda file, kind=kind, m=metadata: figure.savefig(
-                file, format=kind, dpi=150, metadata=m
+                file, format=kind, dpi=dpi, metadata=m
             ),
         )
     return paths

@@ -1,0 +1,205 @@
+"""Panels of embeddings, as the pictures and the page draw them: where the points are, which window
+shows them, from where a panel in three dimensions is seen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from hypersphere.reporting.cells import Cell, Item
+from hypersphere.reporting.kinds import Embedding
+from hypersphere.reporting.layout import ours_text
+from hypersphere.reporting.verdicts import judge
+
+# Ten colours found by a search for the largest smallest difference, with normal colour vision and
+# with each of the three deficiencies simulated (Machado et al. 2009, differences in OKLab): at
+# least 0.10, where the ten-colour sequences of plotting libraries fall to 0.06 and less. None
+# vanishes on white or on near-black. Ten stay hard to tell apart: each class's number stands in the
+# panel too.
+COLOURS = (
+    "#0E5FFC", "#FF43B4", "#A1D702", "#C11D08", "#22D8FF",
+    "#B18910", "#9535AE", "#316C5F", "#FAA8AB", "#A58BFF",
+)  # fmt: skip
+SHOWN = 0.995  # share of the points that a panel's window covers
+AZIMUTH, ELEVATION = 35.0, 20.0  # degrees: from where three dimensions are seen at first
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One panel. `points` are those of `unit`, in an order in which no class hides another; None
+    where there is nothing to draw, for the reason in `state`. `captions` are lines of text."""
+
+    row: str
+    column: str
+    on_sphere: bool
+    captions: tuple[str, ...]
+    unit: str
+    state: str
+    points: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    targets: np.ndarray | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called where rows and columns are not seen."""
+        return ", ".join(filter(None, (self.row, self.column)))
+
+    @property
+    def dimensions(self) -> int:
+        """2 or 3; 0 where there is nothing to draw."""
+        return 0 if self.points is None else self.points.shape[1]
+
+    @property
+    def classes(self) -> list[int]:
+        """The classes of its points, ascending."""
+        return [] if self.labels is None else np.unique(self.labels).tolist()
+
+    def middles(self) -> np.ndarray:
+        """The median of each class, where its number stands (a mean would follow an outlier): on
+        the circle or sphere where the points lie there."""
+        found = [np.median(self.points[self.labels == label], axis=0) for label in self.classes]
+        return _directions(np.array(found)) if self.on_sphere else np.array(found)
+
+    def window(self) -> tuple[np.ndarray, float]:
+        """Centre and half width of the square or cube to show.
+
+        It covers the medians of all classes, all targets, and the 99.5 % of the points that are
+        nearest to the middle of all: a few stray ones do not crush the rest. Around the unit circle
+        or sphere it is the same for every panel.
+        """
+        if self.on_sphere:
+            return np.zeros(self.dimensions), 1.0
+        distances = np.linalg.norm(self.points - np.median(self.points, axis=0), axis=1)
+        near = self.points[distances <= np.quantile(distances, SHOWN)]
+        covered = [near, self.middles(), *([] if self.targets is None else [self.targets])]
+        low = np.min([part.min(axis=0) for part in covered], axis=0)
+        high = np.max([part.max(axis=0) for part in covered], axis=0)
+        return (low + high) / 2, float(max((high - low).max() / 2, 1e-6))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Panels by row and column; None where the item has no such combination."""
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    panels: tuple[tuple[Panel | None, ...], ...]
+
+    @property
+    def all(self) -> list[Panel]:
+        """Every panel, row by row."""
+        return [panel for row in self.panels for panel in row if panel is not None]
+
+
+def grid(item: Item, plot: Embedding) -> Grid:
+    """The item's panels. Raises ValueError where one measures the same thing twice."""
+    digits = {name: _digits(item, plot.measure, name) for name in plot.captions}
+    found: dict[tuple[str, str], list[Cell]] = {}
+    for cell in item.cells:
+        place = (_label(cell, plot.rows), _label(cell, plot.columns))
+        found.setdefault(place, []).append(cell)
+    rows, columns = (tuple(dict.fromkeys(place[i] for place in found)) for i in (0, 1))
+    panels = {}
+    for place, cells in found.items():
+        measured = {cell.keys[plot.measure]: cell for cell in cells}
+        if len(measured) < len(cells):
+            raise ValueError(
+                f"{item.paper}/{item.stem}: panel {place} measures the same thing twice; name the"
+                " key that differs in the plot's rows or columns"
+            )
+        captions = [
+            text.replace("{}", _number(item, measured[name], digits[name]))
+            for name, text in plot.captions.items()
+            if name in measured and measured[name].complete
+        ]
+        panels[place] = _panel(*place, cells, _is_on_sphere(plot, cells[0]), tuple(captions))
+    return Grid(rows, columns, tuple(tuple(panels.get((r, c)) for c in columns) for r in rows))
+
+
+def camera(azimuth: float = AZIMUTH, elevation: float = ELEVATION) -> np.ndarray:
+    """Rotation that turns the space as seen from these angles: to the right, up, to the viewer."""
+    a, e = math.radians(azimuth), math.radians(elevation)
+    return np.array(
+        [
+            [-math.sin(a), math.cos(a), 0.0],
+            [-math.sin(e) * math.cos(a), -math.sin(e) * math.sin(a), math.cos(e)],
+            [math.cos(e) * math.cos(a), math.cos(e) * math.sin(a), math.sin(e)],
+        ]
+    )
+
+
+def far_edges(view: np.ndarray) -> list[np.ndarray]:
+    """The nine edges (two ends each) of the cube from -1 to 1 that do not meet in its nearest
+    corner: with those three, one could not tell its front from its back."""
+    nearest = np.where(view[2] >= 0, 1, -1)
+    edges = []
+    for axis, one, other in product(range(3), (-1, 1), (-1, 1)):
+        ends = np.insert(np.array([[one, other], [one, other]]), axis, [-1, 1], axis=1)
+        if not (ends == nearest).all(axis=1).any():
+            edges.append(ends.astype(float))
+    return edges
+
+
+def _panel(
+    row: str, column: str, cells: list[Cell], on_sphere: bool, captions: tuple[str, ...]
+) -> Panel:
+    arrays = {unit: arrays for cell in cells for unit, arrays in cell.arrays.items()}
+    started = any(cell.values for cell in cells)
+    if not arrays:
+        state = "not drawn" if started else "no run yet"
+        return Panel(row, column, on_sphere, captions, "", state)
+    unit = min(arrays, key=lambda name: (len(name), name))  # 2 before 10
+    points = arrays[unit]["embeddings"].astype(float)
+    finite = np.isfinite(points).all(axis=1)
+    if points.shape[1] not in (2, 3) or not finite.any():
+        state = "diverged" if not finite.any() else f"{points.shape[1]} dimensions"
+        return Panel(row, column, on_sphere, captions, unit, state)
+    # test sets come sorted by class: drawn so, the last class would cover the others
+    order = np.random.default_rng(0).permutation(np.flatnonzero(finite))
+    points, labels = points[order], arrays[unit]["labels"][order].astype(int)
+    targets = arrays[unit].get("targets")
+    targets = None if targets is None else targets.astype(float)
+    if on_sphere:
+        points = _directions(points)
+        targets = None if targets is None else _directions(targets)
+    return Panel(row, column, on_sphere, captions, unit, "", points, labels, targets)
+
+
+def _directions(points: np.ndarray) -> np.ndarray:
+    return points / np.linalg.norm(points, axis=1, keepdims=True).clip(1e-12)
+
+
+def _is_on_sphere(plot: Embedding, cell: Cell) -> bool:
+    fits = [cell.keys[key] in values for key, values in plot.on_sphere.items()]
+    return bool(fits) and all(fits)
+
+
+def _label(cell: Cell, keys: tuple[str, ...]) -> str:
+    """`mnist, dim 2`: a bare number says nothing without its key."""
+    values = [(key, cell.keys[key]) for key in keys]
+    return ", ".join(f"{key} {text}" if _is_number(text) else text for key, text in values)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _number(item: Item, cell: Cell, digits: int) -> str:
+    """`0.981 ± 0.002`; how many units there are is said once per picture."""
+    judged = judge(cell, item.unit, item.margin)
+    return ours_text(cell, judged, digits).removesuffix(f" ({judged.n})")
+
+
+def _digits(item: Item, measure: str, name: str) -> int:
+    """Decimals of a measure: three figures of its largest mean, the same in every panel."""
+    cells = [cell for cell in item.cells if cell.keys[measure] == name and cell.complete]
+    means = [judge(cell, item.unit, item.margin).ours for cell in cells]
+    largest = max((abs(mean) for mean in means if math.isfinite(mean)), default=0.0)
+    return min(3, max(0, 2 - math.floor(math.log10(largest)))) if largest > 0 else 3
