@@ -32,6 +32,12 @@ class Dots(_Plot):
     kind: Literal["dots"] = "dots"
 
 
+class Nothing(_Plot):
+    """No picture: the numbers are of different kinds."""
+
+    kind: Literal["none"]
+
+
 class Lines(_Plot):
     """Curves over a numeric key column: the mean over the units, a band of one standard deviation.
 
@@ -139,5 +145,6 @@ class Schematic(_Plot):
 
 
 Plot = Annotated[
-    Dots | Lines | Scatter | Embedding | Bars | Schematic, pydantic.Field(discriminator="kind")
+    Dots | Nothing | Lines | Scatter | Embedding | Bars | Schematic,
+    pydantic.Field(discriminator="kind"),
 ]
