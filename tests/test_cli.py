@@ -24,9 +24,12 @@ def hypersphere(capsys, *words):
     ("words", "says"),
     [
         (["plan", "--item", "table22"], "did you mean 'table2'?"),
-        (["plan", "--item", "text"], "not built yet"),
+        (
+            ["plan", "--paper", "embedded-spaces", "--item", "figure9"],
+            "has no item 'figure9'; did you",
+        ),
         (["plan", "--paper", "nls"], "did you mean 'nsl'?"),
-        (["plan", "--paper", "hpn"], "not built yet (built: nsl)"),
+        (["plan", "--paper", "hpn"], "not built yet (built: embedded-spaces, nsl)"),
         (["plan", "--preset", "smal"], "did you mean 'small'?"),
         (["run", "--launcher", "slurm"], "only local is built so far"),
         (["data", "get", "fashion_mnis"], "did you mean 'fashion_mnist'?"),
@@ -36,6 +39,13 @@ def test_bad_words_are_one_line(capsys, words, says):
     status, out, err = hypersphere(capsys, *words)
     assert (status, out) == (2, "")
     assert says in err and err.count("\n") == 1 and err.startswith("hypersphere: ")
+
+
+def test_an_item_of_several_papers(capsys):
+    _, out, _ = hypersphere(capsys, "plan", "--item", "figure2", "--json")
+    assert json.loads(out)["items"] == 2
+    _, out, _ = hypersphere(capsys, "plan", "--item", "geometry", "--json")
+    assert json.loads(out)["items"] == 1
 
 
 def test_missing_data_is_said_before_anything_trains(capsys, monkeypatch, tmp_path):

@@ -200,14 +200,14 @@ def _board(_: argparse.Namespace) -> None:
 
 def _planned(options: argparse.Namespace) -> tuple[Plan, Store]:
     from hypersphere.papers.plan import make_plan
-    from hypersphere.papers.spec import PRESETS, paper_keys
+    from hypersphere.papers.spec import PRESETS, paper_keys, papers_with
 
     if options.preset not in PRESETS:
         hint = did_you_mean(options.preset, PRESETS)
         raise UserError(f"no preset {options.preset!r}{hint} (presets: {', '.join(PRESETS)})")
-    if options.item and not options.paper and len(paper_keys()) > 1:
-        raise UserError(f"--item {options.item}: say which paper, --paper {'|'.join(paper_keys())}")
     keys = [options.paper] if options.paper else paper_keys()
+    if options.item and not options.paper:
+        keys = papers_with(options.item)
     return make_plan(options.preset, keys, [options.item] if options.item else []), _store()
 
 

@@ -175,6 +175,17 @@ def paper(key: str) -> Paper:
     return Paper(key)
 
 
+def papers_with(item: str) -> list[str]:
+    """Keys of the papers that have an item of this name; raises UserError with the nearest name."""
+    papers = [paper(key) for key in paper_keys()]
+    if found := [each.key for each in papers if item in each.items]:
+        return found
+    names = sorted({name for each in papers for name in each.items})
+    raise UserError(
+        f"no paper has an item {item!r}{did_you_mean(item, names)} ({', '.join(names)})"
+    )
+
+
 def published_rows(key: str, name: str) -> list[dict[str, str]]:
     """Rows of results/published/<key>/<name>.csv, texts as they are."""
     with open(paths.published_dir() / key / f"{name}.csv", newline="", encoding="utf-8") as file:
