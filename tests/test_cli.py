@@ -24,7 +24,6 @@ def hypersphere(capsys, *words):
     ("words", "says"),
     [
         (["plan", "--item", "table22"], "did you mean 'table2'?"),
-        (["plan", "--item", "text"], "not built yet"),
         (["plan", "--paper", "nls"], "did you mean 'nsl'?"),
         (["plan", "--paper", "hpn"], "not built yet (built: nsl)"),
         (["plan", "--preset", "smal"], "did you mean 'small'?"),

@@ -93,4 +93,12 @@ class Schematic(_Plot):
         return "diagram"
 
 
-Plot = Annotated[Dots | Lines | Scatter | Bars | Schematic, pydantic.Field(discriminator="kind")]
+class NoPicture(_Plot):
+    """Numbers of several kinds, which no axis holds together."""
+
+    kind: Literal["none"]
+
+
+Plot = Annotated[
+    Dots | Lines | Scatter | Bars | Schematic | NoPicture, pydantic.Field(discriminator="kind")
+]

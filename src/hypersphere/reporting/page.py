@@ -15,13 +15,15 @@ from hypersphere.reporting.cells import Cell, Item
 from hypersphere.reporting.layout import (
     fixed_keys,
     fixed_names,
+    margin_text,
+    number_text,
     ours_text,
     places,
     published_text,
     quick_banner,
     shown_counts,
 )
-from hypersphere.reporting.tables import heading, number_text
+from hypersphere.reporting.tables import heading
 from hypersphere.reporting.verdicts import (
     Judged,
     as_number,
@@ -86,7 +88,7 @@ def _table(item: Item, figures: Path | None) -> dict[str, Any]:
         "title": heading(item),
         "picture": _picture(item, figures),
         "unit": item.unit,
-        "margin": number_text(item.margin) if item.printed else "",
+        "margin": margin_text(item) if item.printed else "",
         "metric_label": item.metric_label,
         "fixed": fixed_keys(item),
         "banner": quick_banner(item),

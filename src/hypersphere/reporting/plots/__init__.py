@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hypersphere.reporting.cells import Item
-from hypersphere.reporting.kinds import Bars, Dots, Lines, Plot, Scatter, Schematic
+from hypersphere.reporting.kinds import Bars, Dots, Lines, NoPicture, Plot, Scatter, Schematic
 from hypersphere.reporting.plots import bars, dots, lines, scatter, schematic
 
 __all__ = ["Plot", "write"]
@@ -24,3 +24,5 @@ def write(item: Item, folder: Path) -> tuple[Path, Path] | None:
             return bars.write(item, item.plot, folder)
         case Schematic():
             return schematic.write(item, folder)
+        case NoPicture():
+            return None
