@@ -27,6 +27,12 @@ class Dots(_Plot):
     kind: Literal["dots"] = "dots"
 
 
+class Nothing(_Plot):
+    """No picture: the numbers are of different kinds."""
+
+    kind: Literal["none"]
+
+
 class Lines(_Plot):
     """Curves over a numeric key column: the mean over the units, a band of one standard deviation.
 
@@ -93,12 +99,7 @@ class Schematic(_Plot):
         return "diagram"
 
 
-class NoPicture(_Plot):
-    """Numbers of several kinds, which no axis holds together."""
-
-    kind: Literal["none"]
-
-
 Plot = Annotated[
-    Dots | Lines | Scatter | Bars | Schematic | NoPicture, pydantic.Field(discriminator="kind")
+    Dots | Nothing | Lines | Scatter | Bars | Schematic,
+    pydantic.Field(discriminator="kind"),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hypersphere.reporting.cells import Item
-from hypersphere.reporting.kinds import Bars, Dots, Lines, NoPicture, Plot, Scatter, Schematic
+from hypersphere.reporting.kinds import Bars, Dots, Lines, Nothing, Plot, Scatter, Schematic
 from hypersphere.reporting.plots import bars, dots, lines, scatter, schematic
 
 __all__ = ["Plot", "write"]
@@ -14,6 +14,8 @@ __all__ = ["Plot", "write"]
 def write(item: Item, folder: Path) -> tuple[Path, Path] | None:
     """Write `<item>.png` and `<item>.pdf` as the item's plot asks; None while there is nothing."""
     match item.plot:
+        case Nothing():
+            return None
         case Dots():
             return dots.write(item, folder)
         case Lines():
@@ -24,5 +26,3 @@ def write(item: Item, folder: Path) -> tuple[Path, Path] | None:
             return bars.write(item, item.plot, folder)
         case Schematic():
             return schematic.write(item, folder)
-        case NoPicture():
-            return None
