@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import math
 
 import pytest
 
@@ -195,6 +196,21 @@ def test_kinds_of_comparisons(part, says):
     items = {"table1": table(means=means)}
     # units that do not move together, so that differences have a spread
     assert outcome({"tables": ["table1"], **part}, items).startswith(says)
+
+
+@pytest.mark.parametrize("methods", [("old", "older"), ("older", "old")])
+def test_a_gain_over_a_run_that_diverged_is_open(methods):
+    means = MEANS | {("2", "older"): 0.4, ("10", "older"): 0.4}
+    cells = tuple(
+        dataclasses.replace(cell, values={**cell.values, "1": math.nan})
+        if cell.keys["method"] == "older"
+        else cell
+        for cell in table(means=means).cells
+    )
+    item = dataclasses.replace(table(means=means), cells=cells)
+    over = [{"method": each} for each in methods]
+    part = {"tables": ["table1"], "gains": {"method": "new"}, "over": over, "reaches": 0.0}
+    assert outcome(part, {"table1": item}).startswith("0 supported, 0 contradicted, 1 open")
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ ABOUT = {
     "title": "A toy",
     "citation": "nobody 2026",
     "url": "https://example.org",
-    "items": ["table1", "table2", "table3", "table4", "table9"],
+    "items": ["table1", "table2", "table3", "table4", "table9", "figure1"],
     "decisions": [],
     "deviations": [],
     "presets": {
@@ -278,6 +278,43 @@ def test_diverged_runs_give_nan(toy):
         ("table1.yaml", {"select": {"k": "split.num_unsen"}}, "did you mean 'split.num_unseen'?"),
         ("table1.yaml", {"select": {"k": {"2": {}}}}, "says nothing of '3'"),
         ("table1.yaml", {"items": None}, "needs `items`"),
+        (
+            "table1.yaml",
+            {"variants": {"x": {"select": {"kk": "seed"}}}},
+            "select.kk: no such column",
+        ),
+        (
+            "table1.yaml",
+            {"variants": {"x": {"selct": {"k": 1}, "words": {}}}},
+            "did you mean 'select'?",
+        ),
+        ("table1.yaml", {"variants": {"x": {"overrides": {"sed": 1}}}}, "sed: no such key"),
+        (
+            "table1.yaml",
+            {"margin": {"by": "k", "words": {"2": 1}}},
+            "margin: k: says nothing of '3'",
+        ),
+        ("table1.yaml", {"margin": {"by": "k", "words": {"2": 0}}}, "table1.margin={"),
+        (
+            "table1.yaml",
+            {"words": {"w": {"by": "k", "words": {"2": "x"}}}},
+            "words.w: k: says nothing of '3'",
+        ),
+        (
+            "table1.yaml",
+            {"largest": {"by": "k", "words": {"2": {"tables": ["table8"]}}}},
+            "no item 'table8'",
+        ),
+        (
+            "table1.yaml",
+            {"largest": {"by": "k", "words": {"2": {"tables": ["table4"]}}}},
+            "by split as well",
+        ),
+        (
+            "table1.yaml",
+            {"largest": {"by": "k", "words": {"2": {"tables": ["table2"], "where": {"k": 9}}}}},
+            "no k ['9']",
+        ),
         ("about.yaml", {"citatoin": "x"}, "did you mean 'citation'?"),
     ],
 )
@@ -301,6 +338,124 @@ def test_plan_is_the_same_in_another_process():
         env={**os.environ, "PYTHONHASHSEED": "12345"},
     )  # fmt: skip
     assert json.loads(there.stdout) == sorted(make_plan("small", ["nsl"]).nodes)
+
+
+def test_an_item_that_has_no_file_yet(toy):
+    with pytest.raises(UserError, match="toy figure1: not built yet .built: table1, table2"):
+        make_plan("quick", ["toy"], ["figure1"])
+
+
+# Variants with runs of their own, and cells that are the largest of others
+
+VARIED = TABLE | {
+    "title": "varied",
+    "metric": "novel_classes/{shots}/raw/disjoint/unseen",
+    "words": {"shots": "all"},
+    "variants": {
+        "few": {"shots": "1"},
+        "tuned": {
+            "note": "chosen by hand",
+            "select": {"k": {"2": {"split.num_unseen": 2},
+                             "3": {"split.num_unseen": 3, "head.scale": 4.0}}},
+        },
+        "long": {"overrides": {"schedule.epochs": 3}, "words": {"shots": "5"}},
+    },
+}  # fmt: skip
+
+
+def test_variants_may_have_runs_of_their_own(toy):
+    (planned,) = make_plan("quick", ["toy"], ["table1"]).items
+    declare(toy, "table1", VARIED)
+    plan = make_plan("quick", ["toy"], ["table1"])
+    (varied,) = plan.items
+    two, three = varied.cells
+    assert [cell.nodes for cell in varied.cells] == [cell.nodes for cell in planned.cells]
+    # words alone: the primary's nodes; tuned at k = 2 asks for the same runs, at k = 3 for others
+    assert two.only("few").nodes is two.nodes and three.only("few").nodes is three.nodes
+    tuned = {unit: node.id for unit, node in two.only("tuned").nodes.items()}
+    assert tuned == {unit: node.id for unit, node in two.nodes.items()}
+    chosen = [node.training for node in three.only("tuned").nodes.values()]
+    assert {t.components["head"].params["scale"] for t in chosen} == {4.0}
+    assert {t.components["split"].params["num_unseen"] for t in chosen} == {3}
+    assert two.only("long").metrics == {"": "novel_classes/5/raw/disjoint/unseen"}
+    # 4 of the primary, 2 of tuned, 4 of long: planned, counted, missing
+    assert len(varied.trainings) == len(plan.trainings()) == plan.requested() == 10
+    assert len(varied.only("tuned").trainings) == len(varied.only("few").trainings) == 4
+    assert len(plan.missing(Store())) == 20
+    assert item_rows(plan, Store())[0]["planned"] == 10
+    items = {item.variant: item for item in judged_items(varied, Store())}
+    assert "Variant tuned: chosen by hand: 3 head.scale = 4.0; the" in items["tuned"].notes[1]
+    assert items["long"].notes[1].startswith("Variant long: shots = 5, schedule.epochs = 3; the")
+
+
+def test_variants_show_their_own_runs(toy):
+    declare(toy, "table1", VARIED | {"metric": "training/loss", "words": {}, "variants": {
+        "long": {"overrides": {"schedule.epochs": 3}}}})  # fmt: skip
+    store, plan = Store(), make_plan("small", ["toy"], ["table1"])
+    run_all(plan, store)
+    primary, long = judged_items(plan.items[0], store)
+    for short, longer in zip(primary.cells, long.cells, strict=True):
+        assert longer.complete and longer.values["0"] < short.values["0"]
+        assert not {*short.run_ids} & {*longer.run_ids}
+
+
+def test_a_variant_may_train_on_other_data(toy):
+    other = {"variants": {"turned": {"overrides": {"data": "rotated_digits"}}}}
+    declare(toy, "table1", ITEMS["table1"] | other)
+    (planned,) = make_plan("quick", ["toy"], ["table1"]).items
+    assert planned.datasets == {"digits", "rotated_digits"}
+    primary, turned = judged_items(planned, Store())
+    assert (primary.data, turned.data) == (("digits",), ("rotated_digits",))
+    assert "rotated_digits" in " ".join(turned.notes) and "rotated" not in " ".join(primary.notes)
+
+
+LARGEST = {
+    "title": "in the text",
+    "rows": ["k"],
+    "columns": [],
+    "unit": "split",
+    "margin": {"by": "k", "words": {"2": 0.1, "3": 7}},
+    "largest": {"by": "k", "words": {"2": {"tables": ["table2"], "where": {"k": [3]}}}},
+    "select": {"k": "split.num_unseen"},
+    "metric": "training/loss",
+}
+
+
+def test_a_cell_may_be_the_largest_of_others(toy):
+    declare(toy, "table1", LARGEST)
+    store, plan = Store(), make_plan("quick", ["toy"], ["table1"])
+    derived, own = plan.items[0].cells
+    assert not derived.nodes and len(own.nodes) == 2
+    assert len(plan.nodes) == 2  # the cell k = 3 of table2 has the runs of the item's own k = 3
+    run_all(plan, store)
+    two, three = judged_items(plan.items[0], store)[0].cells
+    assert two.complete and two.values == three.values and {*two.run_ids} == {*three.run_ids}
+    (item,) = judged_items(plan.items[0], store)
+    assert [item.margin_of(cell) for cell in item.cells] == [0.1, 7]
+    assert "2: largest value in table2 at k = 3, within each split." in item.notes
+
+
+def test_the_largest_within_each_unit_and_a_run_that_diverged(toy):
+    declare(
+        toy,
+        "table1",
+        LARGEST | {"largest": {"by": "k", "words": {k: {"tables": ["table2"]} for k in "23"}}},
+    )
+    store, plan = Store(), make_plan("quick", ["toy"], ["table1", "table2"])
+    loss = {("2", "0"): 0.1, ("3", "0"): 0.4, ("2", "1"): 0.3, ("3", "1"): 0.2}
+    for cell in plan.items[1].cells:
+        for unit, node in cell.nodes.items():
+            store.records[node.id] = {"run_id": node.id, "kind": "training", "diverged": False,
+                                      "metrics": {"loss": loss[cell.keys["k"], unit]}}  # fmt: skip
+    two, _ = judged_items(plan.items[0], store)[0].cells
+    assert two.complete and two.values == {"0": 0.4, "1": 0.3} and len(two.run_ids) == 4
+    for each in plan.items[1].cells:  # whichever comes first
+        records = {**store.records}
+        node = each.nodes["1"].id
+        store.records[node] = store.records[node] | {"diverged": True}
+        two, _ = judged_items(plan.items[0], store)[0].cells
+        assert two.complete and two.values["0"] == 0.4 and math.isnan(two.values["1"])
+        store.records = records
 
 
 # Figures: grids of their own, other recipes, tables of what a preset has instead

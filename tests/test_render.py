@@ -3,6 +3,7 @@
 import csv
 import filecmp
 import shutil
+from itertools import product
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypersphere.papers.board import with_board
 from hypersphere.papers.plan import make_plan
 from hypersphere.papers.render import collect, judged_items, render
 from hypersphere.papers.spec import paper_keys
+from hypersphere.reporting.tables import markdown_text as tables_markdown
 from hypersphere.reporting.verdicts import judge_item
 from hypersphere.store import Store, artifacts
 from tests.test_cli import made_up_record
@@ -23,11 +25,12 @@ CHECKOUT = paths.published_dir().parent
 
 def with_numbers(store, item, number):
     """Records for every node of `item`, saying `number(keys, unit)` under every metric asked."""
-    for cell in item.cells:
-        for unit, node in cell.nodes.items():
+    for cell, variant in product(item.cells, ("", *item.spec.variants)):
+        shown = cell.only(variant)
+        for unit, node in shown.nodes.items():
             record = store.records.setdefault(node.id, made_up_record(node) | {"metrics": {}})
-            for name in cell.metrics.values():
-                record["metrics"][name.partition("/")[2]] = number(cell.keys, _int(unit))
+            name = shown.metrics[""].partition("/")[2]
+            record["metrics"][name] = number(cell.keys, _int(unit))
 
 
 def _int(unit):
@@ -86,6 +89,63 @@ def test_each_cell_reads_its_own_number():
         for cell in judged_items(plan.items[0], store)[0].cells
     }
     assert values == {"2": {0.2}, "3": {0.3}, "4": {0.4}, "5": {0.5}}
+
+
+def test_values_in_the_text_come_from_the_tables_they_sum_up():
+    """Within each split the largest gain over the better baseline, and of epochs 4 and 5: by hand."""
+    store = Store()
+    plan = make_plan("paper", ["nsl"])
+    items = {item.spec.name: item for item in plan.items}
+
+    def accuracy(keys, unit):
+        if keys["method"] == "nsl":  # .6, but at one place of table 3 .8, .9, 1.0
+            there = keys.get("class_group") == "seen" and keys["k_unseen"] == "3"
+            return 0.8 + unit / 10 if there and keys["dataset"] == "cifar10" else 0.6
+        return {"triplet": 0.5, "contrastive": 0.4}[keys["method"]]
+
+    def ratio(keys, unit):  # 1.4, 1.5 and, in split 2, more after epoch 4 than after epoch 5
+        if keys["k_unseen"] == "8" and keys["epoch"] in "45":
+            return 1.4 + unit / 10 - (unit == 2) * 0.3 * (keys["epoch"] == "5")
+        return 9.0
+
+    with_numbers(store, items["figure10"], ratio)
+    tables = [items[f"table{i}"] for i in range(1, 5)]
+    for table in tables:
+        with_numbers(store, table, accuracy)
+    item, tuned = judged_items(items["text"], store)
+    gain, epochs = item.cells
+    assert gain.values == pytest.approx({"0": 60, "1": 80, "2": 100})
+    assert epochs.values == pytest.approx({"0": 1.4, "1": 1.5, "2": 1.6})
+    assert gain.complete and gain.protocol == "exact"
+    runs = {node.training.id for table in tables for c in table.cells for node in c.nodes.values()}
+    assert set(gain.run_ids) == runs and len(gain.run_ids) == len(runs)
+    assert set(epochs.run_ids) == {
+        node.training.id
+        for cell in items["figure10"].cells
+        for node in cell.nodes.values()
+        if cell.keys["k_unseen"] == "8"
+    }
+    rows = [judged for _, judged in judge_item(item)]
+    assert [(row.margin, row.published) for row in rows] == [(5, "81"), (0.05, "1.55")]
+    # 80 - 81 +- 1.686 * 20, and 1.5 - 1.55 +- 1.686 * .1
+    assert (rows[0].low, rows[0].high) == pytest.approx((-34.72, 32.72), abs=0.01)
+    assert rows[1].verdict == rows[0].verdict == "inconclusive"
+    assert "5 (max_gain_over_baselines_pct), 0.05 (accuracy" in tables_markdown(item)
+    # the tuned baselines are other runs, of which the primary table knows nothing
+    assert set(tuned.cells[0].run_ids) != runs and tuned.cells[1].run_ids == epochs.run_ids
+    # one run less, and no number is shown
+    del store.records[tables[2].cells[0].nodes["1"].id]
+    gain = judged_items(items["text"], store)[0].cells[0]
+    assert not gain.complete and set(gain.values) == {"0", "2"} and gain.planned == 3
+
+
+def test_what_a_text_item_needs():
+    plan = make_plan("small", ["nsl"], ["text"])
+    whole = make_plan("small", ["nsl"], ["table1", "table2", "table3", "table4", "text"])
+    assert len(plan.items) == 1 and set(plan.nodes) == set(whole.nodes)
+    assert {t.data.name for t in plan.trainings()} == {"cifar10", "fashion_mnist"}
+    assert {t.components["split"].params["num_unseen"] for t in plan.trainings()} == {2, 3, 4, 5, 8}
+    assert plan.items[0].datasets == {"cifar10", "fashion_mnist"}
 
 
 def test_quick_numbers_are_visibly_not_comparable(tmp_path):

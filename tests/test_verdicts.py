@@ -5,6 +5,7 @@ import math
 import pytest
 
 from hypersphere.reporting.cells import Cell, Item
+from hypersphere.reporting.declared import ByKey
 from hypersphere.reporting.verdicts import (
     by_interval,
     chance_note,
@@ -13,6 +14,7 @@ from hypersphere.reporting.verdicts import (
     evidence,
     interval,
     judge,
+    judge_item,
     paired,
     verdict_counts,
 )
@@ -29,6 +31,15 @@ def cell(values, published="0.90", planned=None, protocol="exact", key="a", std=
 
 def item(*cells, unit="seed", preset="paper", margin=0.02):
     return Item("p", "table1", "t", preset, unit, margin, ("row",), (), tuple(cells))
+
+
+def test_a_margin_for_each_metric():
+    by_row = ByKey[float](by="row", words={"a": 0.02, "b": 0.1})
+    both = item(cell([0.93, 0.93, 0.93]), cell([0.93, 0.93, 0.93], key="b"), margin=by_row)
+    assert [row.margin for _, row in judge_item(both)] == [0.02, 0.1]
+    assert [row.verdict for _, row in judge_item(both)] == ["differs", "reproduced"]
+    with pytest.raises(ValueError, match="row: says nothing of 'c'"):
+        item(cell([0.9], key="c"), margin=by_row)
 
 
 def test_interval_by_hand():

@@ -106,6 +106,8 @@ def check_values(
 def _fields_at(model: type[pydantic.BaseModel], place: tuple[int | str, ...]) -> list[str]:
     """Field names of the model inside `model` at `place`; none where no model is."""
     for key in place:
+        if str(key) not in model.model_fields:
+            continue  # the key of a model in a table of them, or the name of a type
         annotation = model.model_fields[str(key)].annotation
         inner = [a for a in (annotation, *get_args(annotation)) if inspect.isclass(a)]
         models = [a for a in inner if issubclass(a, pydantic.BaseModel)]

@@ -6,8 +6,8 @@ import itertools
 import json
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -32,11 +32,12 @@ from hypersphere.papers.spec import (
     Paper,
     PresetSpec,
     Selection,
-    Word,
     cell_keys,
     paper,
     published_rows,
 )
+from hypersphere.reporting.cells import select_cells
+from hypersphere.reporting.declared import ByKey, Largest
 from hypersphere.store import Store
 from hypersphere.store.records import Record
 
@@ -46,6 +47,8 @@ class PlannedCell:
     """One cell: its published row, and for each unit the node that holds its number.
 
     metrics: variant ("" is the primary) -> name of the number in that node's record.
+    own: the nodes of variants that have runs of their own. sources: of a cell that is the largest
+    of other items' cells (and has no nodes), those items with these cells alone.
     """
 
     keys: dict[str, str]
@@ -53,6 +56,27 @@ class PlannedCell:
     published_std: str
     nodes: dict[str, Node]
     metrics: dict[str, str]
+    own: dict[str, dict[str, Node]] = field(default_factory=dict)
+    sources: tuple[PlannedItem, ...] = ()
+
+    def only(self, variant: str) -> PlannedCell:
+        """The cell with a variant's nodes and number as its primary ones; the primary's where it
+        has no such variant."""
+        return replace(
+            self,
+            nodes=self.own.get(variant, self.nodes),
+            metrics={"": self.metrics.get(variant, self.metrics[""])},
+            own={},
+            sources=tuple(source.only(variant) for source in self.sources),
+        )
+
+    def every_node(self) -> Iterator[Node]:
+        """All that it and its variants need, the primary first; some may stand several times."""
+        for nodes in (self.nodes, *self.own.values()):
+            yield from nodes.values()
+        for variant in self.metrics if self.sources else ():
+            for source in self.only(variant).sources:
+                yield from source.every_node()
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +88,14 @@ class PlannedItem:
     preset: str
     cells: tuple[PlannedCell, ...]
 
+    def only(self, variant: str) -> PlannedItem:
+        """The item with one variant's cells as its primary ones."""
+        return replace(self, cells=tuple(cell.only(variant) for cell in self.cells))
+
+    def every_node(self) -> Iterator[Node]:
+        """All that its cells and variants need; some may stand several times."""
+        return itertools.chain.from_iterable(cell.every_node() for cell in self.cells)
+
     @property
     def settings(self) -> PresetSpec:
         return preset_of(self.paper, self.spec, self.preset)
@@ -71,14 +103,17 @@ class PlannedItem:
     @property
     def trainings(self) -> list[Training]:
         """The trainings behind its cells, each once."""
-        found = (_training(node) for cell in self.cells for node in cell.nodes.values())
+        found = map(_training, self.every_node())
         return list({t.id: t for t in found if t is not None}.values())
 
     @property
     def datasets(self) -> set[str]:
         """Names of the datasets its trainings and computations read."""
-        nodes = [node for cell in self.cells for node in cell.nodes.values()]
-        computed = [n.component.params.get("data") for n in nodes if isinstance(n, Computation)]
+        computed = [
+            node.component.params.get("data")
+            for node in self.every_node()
+            if isinstance(node, Computation)
+        ]
         return {t.data.name for t in self.trainings} | {name for name in computed if name}
 
 
@@ -104,10 +139,7 @@ class Plan:
 
     def requested(self) -> int:
         """Trainings that the items would need if nothing were shared between them."""
-        return sum(
-            len({t.id for c in item.cells for n in c.nodes.values() if (t := _training(n))})
-            for item in self.items
-        )
+        return sum(len(item.trainings) for item in self.items)
 
 
 def make_plan(preset: str, keys: Sequence[str], names: Sequence[str] = ()) -> Plan:
@@ -121,9 +153,8 @@ def make_plan(preset: str, keys: Sequence[str], names: Sequence[str] = ()) -> Pl
         for spec in [declared.item(name) for name in names] or declared.items.values():
             plan.items.append(plan_item(declared, spec, preset))
     for item in plan.items:
-        for cell in item.cells:
-            for node in cell.nodes.values():
-                _add(plan, node, item)
+        for node in item.every_node():
+            _add(plan, node, item)
     return plan
 
 
@@ -138,23 +169,59 @@ def preset_of(declared: Paper, spec: ItemSpec, preset: str) -> PresetSpec:
 
 def plan_item(declared: Paper, spec: ItemSpec, preset: str) -> PlannedItem:
     """Expand one item: every row of its published CSV becomes a cell with one node per unit."""
+    rows = _rows(declared, spec, preset)
+    return PlannedItem(
+        declared, spec, preset, tuple(_cell(declared, spec, preset, row) for row in rows)
+    )
+
+
+def _cell(declared: Paper, spec: ItemSpec, preset: str, row: Mapping[str, str]) -> PlannedCell:
+    keys, printed = cell_keys(row), (row.get("value", ""), row.get("std", ""))
+    _by_key(spec.margin, keys, f"{spec.name}: margin")  # stated before anything runs
+    if spec.largest is not None and keys.get(spec.largest.by) in spec.largest.words:
+        sources = _sources(declared, spec, preset, spec.largest.of(keys))
+        unnamed = dict.fromkeys(("", *spec.variants), "")
+        return PlannedCell(keys, *printed, {}, unnamed, sources=sources)
+    metrics, own = {"": _metric(spec, keys)}, {}
+    for name, variant in spec.variants.items():
+        varied = spec.varied(name)
+        metrics[name] = _metric(varied, keys)
+        if variant.select or variant.overrides:
+            own[name] = _nodes(declared, varied, preset, keys)
+    return PlannedCell(keys, *printed, _nodes(declared, spec, preset, keys), metrics, own)
+
+
+def _nodes(
+    declared: Paper, spec: ItemSpec, preset: str, keys: Mapping[str, str]
+) -> dict[str, Node]:
+    """By unit, what holds the number of a cell."""
     settings = preset_of(declared, spec, preset)
-    cells = []
-    for row in _rows(declared, spec, preset):
-        keys = cell_keys(row)
-        metrics = {"": _metric(spec, spec.words, keys)}
-        for name, words in spec.variants.items():
-            metrics[name] = _metric(spec, {**spec.words, **words}, keys)
-        source = metrics[""].partition("/")[0]
-        nodes: dict[str, Node] = {}
-        if spec.computation is not None:
-            nodes["value"] = _computation(spec, settings)
-        else:
-            overrides = _overrides(spec, keys, settings)
-            for seed in settings.seeds:
-                nodes[str(seed)] = _node(declared.key, preset, spec, overrides, seed, source)
-        cells.append(PlannedCell(keys, row.get("value", ""), row.get("std", ""), nodes, metrics))
-    return PlannedItem(declared, spec, preset, tuple(cells))
+    if spec.computation is not None:
+        return {"value": _computation(spec, settings)}
+    source = _metric(spec, keys).partition("/")[0]
+    overrides = _overrides(spec, keys, settings)
+    return {
+        str(seed): _node(declared.key, preset, spec, overrides, seed, source)
+        for seed in settings.seeds
+    }
+
+
+def _sources(declared: Paper, spec: ItemSpec, preset: str, how: Largest) -> tuple[PlannedItem, ...]:
+    """The items that a cell is the largest of, with the cells that count alone."""
+    found = []
+    for name in how.tables:
+        other = declared.item(name)
+        if other.largest is not None or other.unit != spec.unit:
+            raise UserError(
+                f"{spec.name}: largest: {name} must hold numbers of runs, by {spec.unit} as well"
+            )
+        planned = plan_item(declared, other, preset)
+        try:
+            cells = select_cells(planned.cells, how.where, f"{spec.name}: largest: {name}")
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        found.append(replace(planned, cells=tuple(cells)))
+    return tuple(found)
 
 
 def _rows(declared: Paper, spec: ItemSpec, preset: str) -> list[dict[str, str]]:
@@ -317,15 +384,22 @@ def _instead(settings: PresetSpec, name: str, value: Any) -> Any:
     return other
 
 
-def _metric(spec: ItemSpec, words: Mapping[str, str | Word], keys: Mapping[str, str]) -> str:
+def _metric(spec: ItemSpec, keys: Mapping[str, str]) -> str:
     chosen = {
-        name: word if isinstance(word, str) else word.words[keys[word.by]]
-        for name, word in words.items()
+        name: _by_key(word, keys, f"{spec.name}: words.{name}") for name, word in spec.words.items()
     }
     try:
         return spec.metric.format(**{**keys, **chosen})
     except KeyError as error:
         raise UserError(f"{spec.name}: metric: no column or word {error}") from None
+
+
+def _by_key(value: Any, keys: Mapping[str, str], where: str) -> Any:
+    """What a cell gets of a value that may depend on one of its keys."""
+    try:
+        return value.of(keys) if isinstance(value, ByKey) else value
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def _without_revisions(identity: Any) -> str:

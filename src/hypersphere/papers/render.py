@@ -8,8 +8,8 @@ from pathlib import Path
 from hypersphere.config.data import describe
 from hypersphere.errors import UserError
 from hypersphere.papers.plan import Plan, PlannedCell, PlannedItem, make_plan, value_of
-from hypersphere.papers.spec import Paper, paper, paper_keys, published_rows
-from hypersphere.reporting import claims, page, plots, tables
+from hypersphere.papers.spec import ItemSpec, Paper, paper, paper_keys, published_rows
+from hypersphere.reporting import claims, derived, page, plots, tables
 from hypersphere.reporting.cells import Cell, Item
 from hypersphere.store import Store, artifacts, read_lines, write_lines
 
@@ -93,13 +93,17 @@ def _artifact(planned: PlannedItem, store: Store, run_id: str) -> Path:
     return next((path for path in places if path.exists()), places[0])
 
 
-def _item(planned: PlannedItem, store: Store, variant: str) -> Item:
+def _item(whole: PlannedItem, store: Store, variant: str) -> Item:
+    planned = whole.only(variant)
     spec, about = planned.spec, planned.paper.about
     notes = [f"Protocol: {planned.settings.protocol}. {planned.settings.note}"]
     if variant:
         notes.append(
-            f"Variant {variant}: {_differs(planned, variant)}; the primary table is {spec.name}."
+            f"Variant {variant}: {_differs(spec, variant)}; the primary table is {spec.name}."
         )
+    if spec.largest is not None:
+        each = spec.largest.words.items()
+        notes += [f"{value}: {derived.describe(how, spec.unit)}." for value, how in each]
     notes += _images(planned)
     notes.append(f"Paper: {about.title} ({about.citation}).")
     return Item(
@@ -140,17 +144,37 @@ def _natural(text: str) -> tuple[int, str]:
     return (len(text), text)  # 2 before 10
 
 
-def _differs(planned: PlannedItem, variant: str) -> str:
-    words = planned.spec.variants[variant]
-    return ", ".join(
-        f"{name} = {w if isinstance(w, str) else w.words}" for name, w in words.items()
-    )
+def _differs(spec: ItemSpec, name: str) -> str:
+    """What a variant has that the primary table has not."""
+    variant = spec.variants[name]
+    said = [f"{n} = {w if isinstance(w, str) else w.words}" for n, w in variant.words.items()]
+    for column, chosen in variant.select.items():
+        if isinstance(chosen, str):
+            said.append(f"{column} selects {chosen}")
+            continue
+        primary = spec.select.get(column, {})
+        for text, overrides in chosen.items():
+            known = {primary: text} if isinstance(primary, str) else primary.get(text, {})
+            others = {k: v for k, v in overrides.items() if str(known.get(k)) != str(v)}
+            said += [f"{text} {k} = {v}" for k, v in others.items()]
+    said += [f"{key} = {value}" for key, value in variant.overrides.items()]
+    return ": ".join(filter(None, [variant.note, ", ".join(said)]))
 
 
 def _cell(planned: PlannedItem, cell: PlannedCell, store: Store, variant: str) -> Cell:
     """Our numbers of one cell by unit; runs that are not done are simply not there."""
     spec = planned.spec
-    name = cell.metrics[variant].partition("/")[2]
+    if spec.largest is not None and cell.sources:
+        tables = {
+            source.spec.name: [_cell(source, each, store, variant) for each in source.cells]
+            for source in cell.sources
+        }
+        printed = (cell.published, cell.published_std)
+        try:
+            return derived.largest(spec.largest.of(cell.keys), tables, cell.keys, printed)
+        except ValueError as error:
+            raise UserError(f"{spec.name}: largest: {error}") from None
+    name = cell.metrics[""].partition("/")[2]
     values: dict[str, float] = {}
     run_ids, arrays = [], {}
     for unit, node in cell.nodes.items():

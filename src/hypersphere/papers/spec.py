@@ -18,6 +18,7 @@ import yaml
 from hypersphere import paths
 from hypersphere.config.components import check_values
 from hypersphere.errors import UserError, did_you_mean
+from hypersphere.reporting.declared import ByKey, Largest
 from hypersphere.reporting.kinds import Dots, Plot
 
 PRESETS = ("quick", "small", "paper")
@@ -74,12 +75,29 @@ class ItemPreset(pydantic.BaseModel):
     grid: Grid | None = None
 
 
-class Word(pydantic.BaseModel):
-    """A word of the metric that depends on a key column of the cell."""
+Word = str | ByKey[str]  # of the metric
+Margin = Annotated[float, pydantic.Field(gt=0)]
+
+
+class Variant(pydantic.BaseModel):
+    """What a variant of an item has in the place of the primary's.
+
+    words: of the metric. select, overrides: with them the variant has runs of its own, where they
+    ask for others than the primary has. note: said under its table. A variant of words alone may be
+    written as these words.
+    """
 
     model_config = _STRICT
-    by: str
-    words: dict[str, str]
+    words: dict[str, Word] = {}
+    select: dict[str, str | dict[str, Selection]] = {}
+    overrides: Selection = {}
+    note: str = ""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _words_alone(cls, given: Any) -> Any:
+        short = isinstance(given, dict) and not given.keys() & cls.model_fields.keys()
+        return {"words": given} if short else given
 
 
 class ItemSpec(pydantic.BaseModel):
@@ -96,7 +114,10 @@ class ItemSpec(pydantic.BaseModel):
         describe the base run that its run starts from.
     metric: `<evaluation>/<name of the number>`, or `training/<name>`, or `<computation>/<name>`;
         `{column}` stands for a cell's key and `{word}` for one of `words`.
-    variants: name -> words that replace the primary ones.
+    variants: name -> what replaces the primary's (Variant).
+    margin: in the printed unit; one, or one by the value of a key column.
+    largest: by the value of a key column, cells that no run holds: the largest of other items'.
+        The metric is for the other cells.
     scale: our numbers are multiplied by it to be in the printed unit (100 for per cent).
     computation: a component that gives the numbers without training (unit deterministic).
     presets: preset -> what of the paper's preset differs for this item.
@@ -111,17 +132,29 @@ class ItemSpec(pydantic.BaseModel):
     plot: Plot = Dots()
     recipe: str = ""
     unit: Literal["split", "seed", "draw", "deterministic"]
-    margin: Annotated[float, pydantic.Field(gt=0)]
-    metric: str
+    margin: Margin | ByKey[Margin]
+    metric: str = ""
     metric_label: str = "accuracy"
     select: dict[str, str | dict[str, Selection]] = {}
     overrides: Selection = {}
     parent: Selection | None = None
-    words: dict[str, str | Word] = {}
-    variants: dict[str, dict[str, str | Word]] = {}
+    words: dict[str, Word] = {}
+    variants: dict[str, Variant] = {}
+    largest: ByKey[Largest] | None = None
     scale: float = 1.0
     computation: dict[str, Any] | None = None
     presets: dict[Preset, ItemPreset] = {}
+
+    def varied(self, variant: str) -> ItemSpec:
+        """The item as one of its variants has it."""
+        own = self.variants[variant]
+        return self.model_copy(
+            update={
+                "words": self.words | own.words,
+                "select": self.select | own.select,
+                "overrides": self.overrides | own.overrides,
+            }
+        )
 
 
 class Paper:

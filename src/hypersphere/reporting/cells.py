@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 
+from hypersphere.reporting.declared import ByKey
 from hypersphere.reporting.kinds import Dots, Plot
 
 UNITS = ("split", "seed", "draw", "deterministic")
 PROTOCOLS = ("exact", "shortened", "substitute")
+Keyed = TypeVar("Keyed", bound=Any)  # a cell of a table, or of a plan: has `keys`
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Item:
-    """One table or figure ready to be judged and written. `margin` is in the printed unit.
+    """One table or figure ready to be judged and written. `margin` is in the printed unit, one for
+    all cells or one by the value of a key column.
 
     `rows` and `columns` are the key columns that label the rows and columns of the readable
     layout; other keys that vary give one grid each. `data` names the datasets that our numbers
@@ -66,7 +70,7 @@ class Item:
     title: str
     preset: str
     unit: str
-    margin: float
+    margin: float | ByKey[float]
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     cells: tuple[Cell, ...]
@@ -80,8 +84,6 @@ class Item:
         where = f"{self.paper}/{self.stem}"
         if self.unit not in UNITS:
             raise ValueError(f"{where}: unit {self.unit!r} is none of {UNITS}")
-        if not self.margin >= 0:
-            raise ValueError(f"{where}: margin {self.margin!r} is not a number >= 0")
         if not self.cells:
             raise ValueError(f"{where}: no cells")
         if not self.rows:
@@ -105,12 +107,18 @@ class Item:
             if label in seen:
                 raise ValueError(f"{where}: the cell {label} stands twice")
             seen.add(label)
+            if not self.margin_of(cell) >= 0:
+                raise ValueError(f"{where}: margin {self.margin_of(cell)!r} is not a number >= 0")
             if self.unit == "deterministic":
                 continue
             if self.preset == "quick" and cell.protocol != "substitute":
                 raise ValueError(f"{where}: {label} is {cell.protocol}, quick data is a substitute")
             if cell.complete and not cell.run_ids:
                 raise ValueError(f"{where}: {label} has values but names no run")
+
+    def margin_of(self, cell: Cell) -> float:
+        """The margin of one of its cells. Raises ValueError when none is stated for it."""
+        return self.margin.of(cell.keys) if isinstance(self.margin, ByKey) else self.margin
 
     @property
     def key_columns(self) -> tuple[str, ...]:
@@ -126,3 +134,23 @@ class Item:
     def stem(self) -> str:
         """File name without its ending: `table2`, or `table2--variant`."""
         return f"{self.name}--{self.variant}" if self.variant else self.name
+
+
+def select_cells(cells: Iterable[Keyed], where: Mapping[str, Any], place: str) -> list[Keyed]:
+    """Cells whose keys have the wanted values; a wanted value may be a list of them."""
+    chosen = list(cells)
+    for key, wanted in where.items():
+        check_key(chosen, key, place)
+        texts = {str(each) for each in (wanted if isinstance(wanted, list) else [wanted])}
+        present = {cell.keys[key] for cell in chosen}
+        if texts - present:
+            raise ValueError(
+                f"{place}: no {key} {sorted(texts - present)}, there are {sorted(present)}"
+            )
+        chosen = [cell for cell in chosen if cell.keys[key] in texts]
+    return chosen
+
+
+def check_key(cells: Sequence[Any], key: str, place: str) -> None:
+    if cells and key not in cells[0].keys:
+        raise ValueError(f"{place}: no key {key!r}, there are {list(cells[0].keys)}")

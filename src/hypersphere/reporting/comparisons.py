@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from hypersphere.reporting.cells import Cell, Item
+from hypersphere.reporting.cells import Cell, Item, check_key, select_cells
 from hypersphere.reporting.verdicts import common_units, paired
 
 # kind -> what else belongs to it
@@ -61,7 +61,7 @@ def comparisons(part: Mapping[str, Any], items: Mapping[str, Item], where: str) 
         if name not in items:
             raise ValueError(f"{where}: no table {name!r}, there are {sorted(items)}")
         place, unit = f"{where}: {name}", items[name].unit
-        cells = _select(items[name].cells, part.get("where", {}), place)
+        cells = select_cells(items[name].cells, part.get("where", {}), place)
         made = _MAKERS[kind](cells, part, unit, place)
         if not made:
             raise ValueError(f"{place}: no two cells to compare in {dict(part)}")
@@ -105,10 +105,10 @@ def _greater(
     """Pairs that agree in every key which neither side names."""
     greater, than = part["greater"], part["than"]
     pairs = []
-    left = _select(cells, greater, place)
+    left = select_cells(cells, greater, place)
     for other in [than] if isinstance(than, Mapping) else than:
         compared = {*greater, *other}
-        partners = {_rest(cell, compared): cell for cell in _select(cells, other, place)}
+        partners = {_rest(cell, compared): cell for cell in select_cells(cells, other, place)}
         found = [
             (cell, partners[_rest(cell, compared)])
             for cell in left
@@ -168,7 +168,7 @@ def _equals(
     ((key, wanted),) = part["equals"].items()
     wanted = {str(value): number for value, number in wanted.items()}
     found = []
-    for cell in _select(cells, {key: list(wanted)}, place):
+    for cell in select_cells(cells, {key: list(wanted)}, place):
         outcome = "open"
         if _counts(cell):
             same = all(value == wanted[cell.keys[key]] for value in cell.values.values())
@@ -189,8 +189,8 @@ def _spread(
 ) -> tuple[dict[str, float], bool]:
     """Largest minus smallest over a key, mean over the other keys, by unit; and whether all cells
     are complete."""
-    chosen = _select(cells, side.get("where", {}), place)
-    _check_key(chosen, side["over"], place)
+    chosen = select_cells(cells, side.get("where", {}), place)
+    check_key(chosen, side["over"], place)
     groups: dict[tuple[tuple[str, str], ...], list[Cell]] = {}
     for cell in chosen:
         groups.setdefault(_rest(cell, {side["over"]}), []).append(cell)
@@ -209,23 +209,10 @@ def _gains(
     cells: Sequence[Cell], part: Mapping[str, Any], unit: str, place: str
 ) -> list[Comparison]:
     """Supported when one place reaches it, contradicted when all places stay below."""
-    reaches, left = float(part["reaches"]), _select(cells, part["gains"], place)
-    compared = {*part["gains"], *(key for other in part["over"] for key in other)}
     found = []
-    for cell in left:
-        others = [
-            other
-            for names in part["over"]
-            for other in _select(cells, names, place)
-            if _rest(other, compared) == _rest(cell, compared)
-        ]
-        if not others:
-            continue
-        units = set.intersection(*({*each.values} for each in (cell, *others)))
-        best = {u: max(each.values[u] for each in others) for u in units}
-        gain = {u: cell.values[u] / best[u] - 1 if best[u] else math.nan for u in units}
-        done = all(_counts(each) for each in (cell, *others))
-        found.append(_compare(gain, dict.fromkeys(gain, reaches), done, unit))
+    for gain, rests_on in relative_gains(cells, part["gains"], part["over"], place):
+        done = all(_counts(each) for each in rests_on)
+        found.append(_compare(gain, dict.fromkeys(gain, float(part["reaches"])), done, unit))
     if not found:
         return []
     outcomes = {each.outcome for each in found}
@@ -233,6 +220,38 @@ def _gains(
     if outcomes == {"contradicted"}:
         outcome = "contradicted"
     return [Comparison(outcome, min(each.n for each in found), found[0].unit)]
+
+
+def relative_gains(
+    cells: Sequence[Cell],
+    gains: Mapping[str, Any],
+    over: Sequence[Mapping[str, Any]],
+    place: str,
+) -> list[tuple[Values, list[Cell]]]:
+    """For every cell with the keys `gains`: its relative gain, by common unit, over the best of the
+    cells `over` that agree in every other key; and the cells that this rests on."""
+    compared = {*gains, *(key for other in over for key in other)}
+    found: list[tuple[Values, list[Cell]]] = []
+    for cell in select_cells(cells, gains, place):
+        others = [
+            other
+            for names in over
+            for other in select_cells(cells, names, place)
+            if _rest(other, compared) == _rest(cell, compared)
+        ]
+        if not others:
+            continue
+        units = set.intersection(*({*each.values} for each in (cell, *others)))
+        best = {u: largest_of(each.values[u] for each in others) for u in units}
+        gain = {u: cell.values[u] / best[u] - 1 if best[u] else math.nan for u in units}
+        found.append((gain, [cell, *others]))
+    return found
+
+
+def largest_of(values: Iterable[float]) -> float:
+    """nan where one of them is: max() would take or leave it by its place."""
+    found = list(values)
+    return math.nan if any(map(math.isnan, found)) else max(found)
 
 
 _MAKERS = {
@@ -247,26 +266,6 @@ _MAKERS = {
 }
 
 
-def _select(cells: Iterable[Cell], where: Mapping[str, Any], place: str) -> list[Cell]:
-    """Cells whose keys have the wanted values; a wanted value may be a list of them."""
-    chosen = list(cells)
-    for key, wanted in where.items():
-        _check_key(chosen, key, place)
-        texts = {str(each) for each in (wanted if isinstance(wanted, list) else [wanted])}
-        present = {cell.keys[key] for cell in chosen}
-        if texts - present:
-            raise ValueError(
-                f"{place}: no {key} {sorted(texts - present)}, there are {sorted(present)}"
-            )
-        chosen = [cell for cell in chosen if cell.keys[key] in texts]
-    return chosen
-
-
-def _check_key(cells: Sequence[Cell], key: str, place: str) -> None:
-    if cells and key not in cells[0].keys:
-        raise ValueError(f"{place}: no key {key!r}, there are {list(cells[0].keys)}")
-
-
 def _rest(cell: Cell, compared: set[str]) -> tuple[tuple[str, str], ...]:
     return tuple((key, value) for key, value in cell.keys.items() if key not in compared)
 
@@ -276,7 +275,7 @@ def _steps(
 ) -> list[tuple[Cell, Cell]]:
     """Adjacent cells (smaller key, larger key) along a numeric key, all keys but those `beside` it
     equal."""
-    _check_key(cells, key, place)
+    check_key(cells, key, place)
     series: dict[tuple[tuple[str, str], ...], list[Cell]] = {}
     for cell in cells:
         series.setdefault(_rest(cell, {key, *beside}), []).append(cell)

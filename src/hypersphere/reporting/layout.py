@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass
 
 from hypersphere.reporting.cells import Cell, Item
+from hypersphere.reporting.declared import ByKey
 from hypersphere.reporting.verdicts import (
+    DIGITS,
     Judged,
     as_number,
     decimals,
@@ -58,6 +60,16 @@ def places(item: Item, cell: Cell) -> int:
     same = (other.published for other in item.cells if other.keys.get("metric") == metric)
     numbers = [text for text in same if _finite(as_number(text))]
     return max(map(decimals, numbers), default=3)
+
+
+def number_text(value: float | None) -> str:
+    """A number with up to six decimals, `nan` for a divergence, blank when there is none."""
+    if value is None:
+        return ""
+    if not math.isfinite(value):
+        return str(value)
+    text = f"{value:.{DIGITS}f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
 
 
 def _fixed(value: float, digits: int) -> str:
@@ -143,15 +155,22 @@ def _grid(item: Item, caption: str, members: list[tuple[Cell, Judged]]) -> Grid:
     return Grid(caption, item.rows, tuple(columns), rows)
 
 
+def margin_text(item: Item) -> str:
+    """`0.02`, or `5 (gain), 0.05 (ratio)` where it depends on a key column."""
+    if isinstance(item.margin, ByKey):
+        each = item.margin.words.items()
+        return ", ".join(f"{number_text(margin)} ({value})" for value, margin in each)
+    return number_text(item.margin)
+
+
 def reading_line(item: Item) -> str:
     """How to read a cell of this item, in one sentence."""
     columns = f"; columns: {' / '.join(item.columns)}" if item.columns else ""
     fixed = f" Throughout: {fixed_keys(item)}." if fixed_keys(item) else ""
     unit = "values, no chance involved" if item.unit == "deterministic" else f"{item.unit}s"
-    margin = f"{item.margin:.6f}".rstrip("0").rstrip(".")
     cell = f"ours ± standard deviation (n {unit})"
     if item.printed:
-        cell = f"published → {cell} mark; margin ± {margin}"
+        cell = f"published → {cell} mark; margin ± {margin_text(item)}"
     return (
         f"{item.metric_label[:1].upper()}{item.metric_label[1:]}. Rows: {' / '.join(item.rows)}"
         f"{columns}. A cell reads: {cell}.{fixed}"

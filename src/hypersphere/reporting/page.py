@@ -16,13 +16,15 @@ from hypersphere.reporting.embeddings import COLOURS
 from hypersphere.reporting.layout import (
     fixed_keys,
     fixed_names,
+    margin_text,
+    number_text,
     ours_text,
     places,
     published_text,
     quick_banner,
     shown_counts,
 )
-from hypersphere.reporting.tables import heading, number_text
+from hypersphere.reporting.tables import heading
 from hypersphere.reporting.verdicts import (
     Judged,
     as_number,
@@ -95,7 +97,7 @@ def _table(item: Item, figures: Path | None) -> dict[str, Any]:
         "picture": _picture(item, figures),
         "viewers": viewers(item),
         "unit": item.unit,
-        "margin": number_text(item.margin) if item.printed else "",
+        "margin": margin_text(item) if item.printed else "",
         "metric_label": item.metric_label,
         "fixed": fixed_keys(item),
         "banner": quick_banner(item),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import re
 from pathlib import Path
 
@@ -13,10 +12,11 @@ from hypersphere.reporting.cells import Item
 from hypersphere.reporting.layout import (
     LEGEND_LINE,
     grids,
+    number_text,
     quick_banner,
     reading_line,
 )
-from hypersphere.reporting.verdicts import DIGITS, chance_note, judge_item
+from hypersphere.reporting.verdicts import chance_note, judge_item
 
 RESULT_COLUMNS = (
     "published", "published_std", "ours", "ours_std", "n", "unit", "difference",
@@ -57,16 +57,6 @@ LATEX = {
     "—": "---",
     "\0": "{}",
 } | {letter: f"$\\{name}$" for letter, name in GREEK.items()}
-
-
-def number_text(value: float | None) -> str:
-    """A number with up to six decimals, `nan` for a divergence, blank when there is none."""
-    if value is None:
-        return ""
-    if not math.isfinite(value):
-        return str(value)
-    text = f"{value:.{DIGITS}f}".rstrip("0").rstrip(".")
-    return "0" if text == "-0" else text
 
 
 def csv_text(item: Item) -> str:

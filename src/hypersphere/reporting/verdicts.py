@@ -137,7 +137,7 @@ def judge(cell: Cell, unit: str, margin: float) -> Judged:
 
 def judge_item(item: Item) -> list[tuple[Cell, Judged]]:
     """Every cell of the item with its verdict, in the item's order."""
-    return [(cell, judge(cell, item.unit, item.margin)) for cell in item.cells]
+    return [(cell, judge(cell, item.unit, item.margin_of(cell))) for cell in item.cells]
 
 
 def verdict_counts(item: Item) -> dict[str, int]:

@@ -1,0 +1,43 @@
+"""What an item's YAML says that its reports need as it is (pictures: kinds.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+import pydantic
+
+T = TypeVar("T")
+
+
+class ByKey(pydantic.BaseModel, Generic[T]):
+    """What depends on a key column of the cell, in a table that mixes metrics, say.
+
+    by: the column. words: its value -> what that gives.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    by: str
+    words: dict[str, T]
+
+    def of(self, keys: Mapping[str, str]) -> T:
+        """What a cell with these keys gets. Raises ValueError when nothing is said of it."""
+        if (value := keys.get(self.by)) not in self.words:
+            raise ValueError(f"{self.by}: says nothing of {value!r} (only of {list(self.words)})")
+        return self.words[value]
+
+
+class Largest(pydantic.BaseModel):
+    """The largest number among cells of other items, within each unit.
+
+    tables: names of the items. where: key -> value or values of the cells that count. gains, over:
+    not the cells' numbers but the relative gains of those with these keys over the best of the
+    others, as the claims have it (comparisons.py). scale: into the printed unit.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+    tables: list[str] = pydantic.Field(min_length=1)
+    where: dict[str, Any] = {}
+    gains: dict[str, Any] | None = None
+    over: list[dict[str, Any]] = []
+    scale: float = 1.0
