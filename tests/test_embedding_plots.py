@@ -185,6 +185,7 @@ def test_what_cannot_be_drawn_says_so():
 
     assert state(np.full((3, 2), np.inf), {"0": np.nan}) == "diverged"
     assert state(np.ones((3, 8)), {"0": 1.0}) == "8 dimensions"
+    assert state(np.ones((3, 2)), {"0": 1.0}) == "all images at one point"
     assert state([], {"0": 1.0}) == "not drawn"
     assert state([], {}) == "no run yet"
 

@@ -160,3 +160,12 @@ def test_classes_that_were_not_trained_do_not_count():
     only = Embeddings(e.train, e.train_labels, e.test[keep], e.test_labels[keep])
     assert found["silhouette"] == measured(softmax(classes=4), only, split)["silhouette"]
     assert set(found["scatter"]["labels"].tolist()) == {0, 1, 2, 3}
+
+
+def test_a_network_that_sends_every_image_to_one_point():
+    """A dead ReLU: there is no ratio, and nothing is separated."""
+    e = cloud()
+    dead = Embeddings(0 * e.train, e.train_labels, 0 * e.test, e.test_labels)
+    found = measured(softmax(), dead)
+    assert math.isnan(found["scatter/within_over_between"]) and math.isnan(found["norms/spread"])
+    assert found["accuracy/nearest_mean"] == 1 / K and found["silhouette"] <= 0

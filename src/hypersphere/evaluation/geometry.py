@@ -47,7 +47,8 @@ def geometry(
       `target/means`: largest distance of a class mean to its target, both in units of half the
       smallest distance between targets, so that below 1 no other target is nearer.
 
-    Angles are seen from the origin. Standard deviations divide by the number of classes. For
+    A network that sends every image to one point has no ratios (nan). Angles are seen from the
+    origin. Standard deviations divide by the number of classes. For
     embeddings in two or three dimensions the artifact `scatter` holds the `points` random images:
     `embeddings` (n, dim) float16, `labels` (n,), the trained `class_vectors` (classes, dim), and
     `targets` where the head has some.

@@ -157,6 +157,8 @@ def _panel(
     if points.shape[1] not in (2, 3) or not finite.any():
         state = "diverged" if not finite.any() else f"{points.shape[1]} dimensions"
         return Panel(row, column, on_sphere, captions, unit, state)
+    if not np.ptp(points[finite], axis=0).any():  # a dead ReLU, say
+        return Panel(row, column, on_sphere, captions, unit, "all images at one point")
     # test sets come sorted by class: drawn so, the last class would cover the others
     order = np.random.default_rng(0).permutation(np.flatnonzero(finite))
     points, labels = points[order], arrays[unit]["labels"][order].astype(int)
@@ -194,7 +196,7 @@ def _is_number(text: str) -> bool:
 def _number(item: Item, cell: Cell, digits: int) -> str:
     """`0.981 ± 0.002`; how many units there are is said once per picture."""
     judged = judge(cell, item.unit, item.margin_of(cell))
-    return ours_text(cell, judged, digits).removesuffix(f" ({judged.n})")
+    return ours_text(item, cell, judged, digits).removesuffix(f" ({judged.n})")
 
 
 def _digits(item: Item, measure: str, name: str) -> int:

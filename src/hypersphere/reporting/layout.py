@@ -76,8 +76,9 @@ def _fixed(value: float, digits: int) -> str:
     return f"{value + 0.0:.{digits}f}"
 
 
-def ours_text(cell: Cell, judged: Judged, digits: int) -> str:
-    """`0.905 ± 0.005 (3)`, `1/3 runs`, or how many runs diverged."""
+def ours_text(item: Item, cell: Cell, judged: Judged, digits: int) -> str:
+    """`0.905 ± 0.005 (3)`, `1/3 runs`, or how many runs diverged (of a measure: how many have
+    none, such as a ratio over nothing)."""
     if judged.n == 0:
         return f"{len(cell.values)}/{cell.planned} runs" if cell.planned else "not run"
     shown = []
@@ -85,7 +86,8 @@ def ours_text(cell: Cell, judged: Judged, digits: int) -> str:
         spread = "" if judged.ours_std is None else f" ± {_fixed(judged.ours_std, digits)}"
         shown.append(_fixed(judged.ours, digits) + spread)
     if cell.diverged:
-        shown.append(f"{cell.diverged}/{judged.n} diverged")
+        what = "diverged" if item.printed else "without a number"
+        shown.append(f"{cell.diverged}/{judged.n} {what}")
     return f"{', '.join(shown)} ({judged.n})"
 
 
@@ -98,7 +100,7 @@ def published_text(judged: Judged) -> str:
 
 def cell_text(item: Item, cell: Cell, judged: Judged) -> str:
     """`published → ours ± sd (n) mark`; ours alone where nothing is printed."""
-    ours = ours_text(cell, judged, places(item, cell))
+    ours = ours_text(item, cell, judged, places(item, cell))
     if not item.printed:
         return ours
     text = f"{published_text(judged)} → {ours}"

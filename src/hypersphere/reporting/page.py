@@ -114,7 +114,7 @@ def _row(item: Item, cell: Cell, judged: Judged, names: Sequence[str]) -> dict[s
     return {
         "keys": [cell.keys[name] for name in names],
         "published": published_text(judged),
-        "ours": ours_text(cell, judged, digits),
+        "ours": ours_text(item, cell, judged, digits),
         "difference": "" if judged.difference is None else f"{judged.difference:+.{digits}f}",
         "interval": _interval(judged, digits),
         "verdict": judged.verdict,
