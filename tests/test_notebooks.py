@@ -20,4 +20,8 @@ def test_cells_run(path, monkeypatch):
     for cell in cells:
         exec("".join(cell["source"]), names)
     assert len(names["records"]) > 70 and len(names["runs"]) >= 15
-    assert names["confusion"].sum() == 10_000
+    if path.stem == "nsl":
+        assert names["confusion"].sum() == 10_000
+    else:  # 5,000 of the 10,000 test images
+        found = names["records"][names["run_id"]]["metrics"]["angle/gaps"]
+        assert names["gaps"].std() == pytest.approx(found, abs=1)
