@@ -103,7 +103,7 @@ class Regression(_Euclidean):
         if targets == "raster":
             points = prototypes.raster(num_classes, dim)
         else:
-            points = prototypes.separated(num_classes, dim)
+            points = prototypes.published(num_classes, dim)
         self.register_buffer("class_vectors", points)
 
     def loss(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -1,0 +1,90 @@
+"""Prototypes whose neighbours are ordered as their class names' word vectors are."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.polynomial import chebyshev
+from torch import Tensor
+from torch.nn import functional as F
+
+from hypersphere.prototypes.optimal import check_size
+from hypersphere.prototypes.published import descend, random_points, separation_loss
+
+TERMS = 14  # of the expansion: the loss is right to 1e-9 or so
+
+
+def privileged(
+    vectors: Tensor, dim: int, *, steps: int = 1000, lr: float = 0.1, seed: int = 0
+) -> Tensor:
+    """Prototypes (num_classes, dim) of unit length that are spread and keep the order of
+    similarities of word vectors (num_classes, d): the published procedure on the sum of the losses
+    of eqs. 5 and 6 of Mettes et al. 2019. Two dimensions are searched too (the circle has no
+    order). Raises ValueError for fewer than three classes or two dimensions."""
+    ranking = RankingLoss(vectors)
+    check_size(len(vectors), dim)
+    start = random_points(len(vectors), dim, seed)
+
+    def loss(points: Tensor) -> Tensor:
+        return separation_loss(points) + ranking(points @ points.T)
+
+    return descend(start, loss, steps, lr).float()
+
+
+class RankingLoss:
+    """Eq. 6 of Mettes et al. 2019 (after RankNet): the mean, over all ordered triplets of different
+    classes (i, j, k), of the cross-entropy between S = sigmoid(c_ij - c_ik) and the truth
+    [w_ij >= w_ik], c and w being the cosines of prototypes and of word vectors.
+
+    No triplet is formed. With o = c_ij - c_ik the cross-entropy is log 2 cosh(o / 2) minus or plus
+    o / 2. The second part is linear in c, with weights that count ranks, worked out once. The first
+    does not depend on the words and is smooth, so that a short Chebyshev expansion in both cosines
+    turns its sum over pairs into products of sums: memory and time grow with the square of the
+    number of classes, not the cube.
+    """
+
+    def __init__(self, vectors: Tensor) -> None:
+        """vectors: (num_classes, d). Raises ValueError for fewer than three classes."""
+        count = len(vectors)
+        if count < 3:
+            raise ValueError(f"{count} classes: an order of similarities needs three")
+        unit = F.normalize(torch.as_tensor(vectors).double(), dim=1)
+        self.others = ~torch.eye(count, dtype=torch.bool)
+        self.triplets = count * (count - 1) * (count - 2)
+        # Two names with one word vector are equally similar to a third, whatever rounding says.
+        words = (unit @ unit.T).round(decimals=12)
+        weights = []
+        for i in range(count):  # a row at a time: bounded memory
+            own = words[i]
+            ahead = (own[:, None] > own[None]).double() - (own[:, None] < own[None]).double()
+            both = self.others[i][:, None] & self.others[i][None]
+            weights.append((ahead * both).sum(1))
+        # A tie counts as "at least" from both sides: its two linear parts cancel.
+        self.weights = torch.stack(weights)
+        self.expansion = torch.from_numpy(_expansion(TERMS))
+
+    def __call__(self, cosines: Tensor) -> Tensor:
+        """The loss of cosines (num_classes, num_classes) float64 between prototypes."""
+        linear = (self.weights * cosines).sum()
+        x = cosines.clamp(-1, 1)
+        sums = [self.others.sum(1).double(), (x * self.others).sum(1)]  # of T_0, T_1, ...
+        before, here = torch.ones_like(x), x
+        for _ in range(TERMS - 2):
+            before, here = here, 2 * x * here - before
+            sums.append((here * self.others).sum(1))
+        moments = torch.stack(sums, 1)
+        even = (moments @ self.expansion * moments).sum()
+        itself = self.others.sum() * np.log(2)  # pairs j = k, which are no triplets
+        return (even - itself - linear) / self.triplets
+
+
+def _expansion(terms: int) -> np.ndarray:
+    """(terms, terms) coefficients of log 2 cosh((x - y) / 2) on [-1, 1]^2 in Chebyshev products."""
+    nodes = chebyshev.chebpts1(2 * terms)
+    difference = nodes[:, None] - nodes[None]
+    values = np.log(2 * np.cosh(difference / 2))
+    basis = chebyshev.chebvander(nodes, terms - 1)
+    scale = np.full(terms, 2.0)
+    scale[0] = 1.0
+    project = (basis * scale).T / len(nodes)
+    return project @ values @ project.T
