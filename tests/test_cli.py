@@ -29,7 +29,7 @@ def hypersphere(capsys, *words):
             "has no item 'figure9'; did you",
         ),
         (["plan", "--paper", "nls"], "did you mean 'nsl'?"),
-        (["plan", "--paper", "hpn"], "not built yet (built: embedded-spaces, nsl)"),
+        (["plan", "--paper", "imprinting"], "not built yet (built: embedded-spaces, hpn, nsl)"),
         (["plan", "--preset", "smal"], "did you mean 'small'?"),
         (["run", "--launcher", "slurm"], "only local is built so far"),
         (["data", "get", "fashion_mnis"], "did you mean 'fashion_mnist'?"),

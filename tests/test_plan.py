@@ -79,9 +79,9 @@ ITEMS = {
 }
 
 
-def computation(*, size: int):
-    """A made-up computation: what a placement of prototypes will be."""
-    return {"size": float(size), "half": size / 2}
+def computation(*, size: int, seed: int = 0):
+    """A made-up computation: what a placement of prototypes is."""
+    return {"size": float(size), "half": size / 2 + seed}
 
 
 @pytest.fixture
@@ -494,3 +494,24 @@ def test_a_preset_may_have_a_table_of_what_it_has_instead(toy):
     declare(toy, "table1", item | {"presets": {"quick": instead}})
     with pytest.raises(UserError, match=r"instead.split.num_unseen: says nothing of 50 .*\[40\]"):
         make_plan("quick", ["toy"], ["table1"])
+
+
+def test_a_computation_by_seed(toy):
+    """One per seed and printed value; what knows no chance is computed once."""
+    item = ITEMS["table9"] | {
+        "unit": "seed",
+        "select": {
+            "statistic": {"size": {"computation.seed": 0}, "half": {"computation.size": 5}},
+        },
+        "variants": {"once": {"unit": "deterministic"}},
+        "presets": {"quick": {"seeds": [0, 1, 2]}},
+    }
+    declare(toy, "table9", item)
+    plan, store = make_plan("quick", ["toy"], ["table9"]), Store()
+    assert len(plan.nodes) == 1 + 3
+    run_all(plan, store)
+    primary, once = judged_items(plan.items[0], store)
+    assert [list(cell.values.values()) for cell in primary.cells] == [[3, 3, 3], [2.5, 3.5, 4.5]]
+    assert [len(cell.run_ids) for cell in primary.cells] == [1, 3]
+    assert all(cell.complete for cell in primary.cells)
+    assert (primary.unit, once.unit) == ("seed", "deterministic")

@@ -8,8 +8,11 @@ import torch
 from torch.nn import functional as F
 
 from hypersphere import prototypes
+from hypersphere.data.inventory import unready
 from hypersphere.errors import UserError
+from hypersphere.papers.plan import make_plan
 from hypersphere.prototypes import RankingLoss, best_bound, separation
+from hypersphere.prototypes.measured import measured
 from hypersphere.prototypes.privileged import TERMS
 from hypersphere.prototypes.published import separation_loss
 
@@ -247,3 +250,29 @@ def test_a_bad_file_is_one_line(tmp_path, what):
     with pytest.raises(UserError) as error:
         prototypes.from_file(path, 5, 4)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+# Table 2
+
+
+def test_measured_placements(tmp_path, monkeypatch):
+    found = measured(kind="published", num_classes=12, dim=4, seed=3, steps=20)
+    direct = separation(prototypes.published(12, 4, steps=20, seed=3))
+    assert found["smallest"] == direct.smallest and found["gap"] == direct.gap
+    assert measured(kind="one_hot", num_classes=12, dim=12)["largest"] == 1
+    means = measured(kind="class_means", num_classes=10, dim=9, data="digits")
+    assert 0 < means["smallest"] < means["mean"] < means["largest"] < 2
+    monkeypatch.setenv("HYPERSPHERE_DATA", str(tmp_path))
+    np.save(tmp_path / "points.npy", random_unit(5, 4).numpy())
+    with pytest.raises(UserError, match=r"points.npy: is not the file of this run \(sha256 abc"):
+        measured(kind="file", num_classes=5, dim=4, file="points.npy", sha256="abc")
+
+
+def test_table_2_is_planned_by_seed_and_from_released_files(monkeypatch, tmp_path):
+    (item,) = make_plan("paper", ["hpn"], ["table2"]).items
+    cells = {(c.keys["prototypes"], c.keys["statistic"]): c for c in item.cells}
+    assert len({n.id for n in cells["hpn", "max"].nodes.values()}) == 30
+    assert len({n.id for n in cells["one_hot", "max"].nodes.values()}) == 1
+    assert len(cells["hpn", "max"].own["released"]) == 1
+    monkeypatch.setenv("HYPERSPHERE_DATA", str(tmp_path / "nothing"))
+    assert "hypersphere data get hpn_prototypes" in unready("hpn_prototypes")

@@ -135,7 +135,7 @@ def _run(options: argparse.Namespace) -> int:
     plan, store = _planned(options)
     skipped = {i: reason for i in plan.items if (reason := blocked(i)) and plan.missing(store, [i])}
     if options.item and skipped:
-        raise UserError(f"{options.item}: {next(iter(skipped.values()))}")
+        raise UserError(f"{options.item}: {'; '.join(dict.fromkeys(skipped.values()))}")
     collect(plan, store, options.preset)  # an unwritable folder shows before anything trains
     todo = plan.missing(store, [item for item in plan.items if item not in skipped])
     failures = []

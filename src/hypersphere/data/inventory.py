@@ -65,11 +65,14 @@ def look(name: str, *, verify: bool = False, decode: bool = False) -> State:
 
 
 def unready(name: str) -> str | None:
-    """None when a training can read dataset `name`, else one line that says why not and what to do.
+    """None when a training can read dataset `name` (a computation: those files), else one line that
+    says why not and what to do.
 
     A copy that was read in full before is trusted; any other is listed once per process.
     """
-    if (why := available(name)) or notes.read(name) is not None or place(name) is None:
+    if name in DATASETS and (
+        (why := available(name)) or notes.read(name) is not None or place(name) is None
+    ):
         return why
     key = (name, str(paths.data_dir()))
     if key not in _LOOKED:

@@ -197,7 +197,13 @@ def _nodes(
     """By unit, what holds the number of a cell."""
     settings = preset_of(declared, spec, preset)
     if spec.computation is not None:
-        return {"value": _computation(spec, settings)}
+        overrides = _overrides(spec, keys, settings)
+        if spec.unit == "deterministic":
+            return {"value": _computation(spec, settings, overrides)}
+        return {
+            str(seed): _computation(spec, settings, {"computation.seed": seed, **overrides})
+            for seed in settings.seeds
+        }
     source = _metric(spec, keys).partition("/")[0]
     overrides = _overrides(spec, keys, settings)
     return {
@@ -238,12 +244,15 @@ def _rows(declared: Paper, spec: ItemSpec, preset: str) -> list[dict[str, str]]:
     return rows
 
 
-def _computation(spec: ItemSpec, settings: PresetSpec) -> Computation:
+def _computation(spec: ItemSpec, settings: PresetSpec, overrides: Selection) -> Computation:
     assert spec.computation is not None
+    prefix = "computation."
     node = {
-        key: _instead(settings, f"computation.{key}", value)
-        for key, value in spec.computation.items()
+        key: _instead(settings, f"{prefix}{key}", value) for key, value in spec.computation.items()
     }
+    for key, value in overrides.items():
+        if key.startswith(prefix):
+            node[key.removeprefix(prefix)] = value
     return Computation(check(node, f"{spec.name}: computation"))
 
 

@@ -96,6 +96,7 @@ def _artifact(planned: PlannedItem, store: Store, run_id: str) -> Path:
 def _item(whole: PlannedItem, store: Store, variant: str) -> Item:
     planned = whole.only(variant)
     spec, about = planned.spec, planned.paper.about
+    unit = spec.varied(variant).unit if variant else spec.unit
     notes = [f"Protocol: {planned.settings.protocol}. {planned.settings.note}"]
     if variant:
         notes.append(
@@ -111,7 +112,7 @@ def _item(whole: PlannedItem, store: Store, variant: str) -> Item:
         name=spec.name,
         title=spec.title,
         preset=planned.preset,
-        unit=spec.unit,
+        unit=unit,
         margin=spec.margin,
         rows=tuple(spec.rows),
         columns=tuple(spec.columns),
@@ -176,17 +177,17 @@ def _cell(planned: PlannedItem, cell: PlannedCell, store: Store, variant: str) -
             raise UserError(f"{spec.name}: largest: {error}") from None
     name = cell.metrics[""].partition("/")[2]
     values: dict[str, float] = {}
-    run_ids, arrays = [], {}
+    run_ids, arrays, done = [], {}, 0
     for unit, node in cell.nodes.items():
         if (record := store.get(node.id)) is None:
             continue
+        done += 1
         # Cells name the training behind a number: what a reader looks up is the run.
         run_ids.append(record["parent"] if record["kind"] == "evaluation" else record["run_id"])
         for suffix, value in value_of(record, name, spec.unit, spec.scale).items():
             values[f"{unit}{suffix}"] = value
         if (sha256 := record.get("artifacts", {}).get(spec.plot.artifact)) and not variant:
             arrays[unit] = artifacts.load(_artifact(planned, store, record["run_id"]), sha256)
-    done = len(run_ids)
     return Cell(
         keys=cell.keys,
         published=cell.published,
@@ -194,7 +195,7 @@ def _cell(planned: PlannedItem, cell: PlannedCell, store: Store, variant: str) -
         values=values,
         # draws per run are known once a run is there; before that the runs are counted
         planned=len(cell.nodes) * (len(values) // done if done else 1),
-        run_ids=tuple(run_ids),
+        run_ids=tuple(dict.fromkeys(run_ids)),  # units may share a run that knows no chance
         protocol=planned.settings.protocol,
         arrays=arrays,
     )

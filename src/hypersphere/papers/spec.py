@@ -77,20 +77,22 @@ class ItemPreset(pydantic.BaseModel):
 
 Word = str | ByKey[str]  # of the metric
 Margin = Annotated[float, pydantic.Field(gt=0)]
+Unit = Literal["split", "seed", "draw", "deterministic"]
 
 
 class Variant(pydantic.BaseModel):
     """What a variant of an item has in the place of the primary's.
 
     words: of the metric. select, overrides: with them the variant has runs of its own, where they
-    ask for others than the primary has. note: said under its table. A variant of words alone may be
-    written as these words.
+    ask for others than the primary has. unit: its own. note: said under its table. A
+    variant of words alone may be written as these words.
     """
 
     model_config = _STRICT
     words: dict[str, Word] = {}
     select: dict[str, str | dict[str, Selection]] = {}
     overrides: Selection = {}
+    unit: Unit | None = None
     note: str = ""
 
     @pydantic.model_validator(mode="before")
@@ -119,7 +121,9 @@ class ItemSpec(pydantic.BaseModel):
     largest: by the value of a key column, cells that no run holds: the largest of other items'.
         The metric is for the other cells.
     scale: our numbers are multiplied by it to be in the printed unit (100 for per cent).
-    computation: a component that gives the numbers without training (unit deterministic).
+    computation: a component that gives the numbers without training; `computation.<parameter>` in
+        `select` or `overrides` sets one. By any unit but `deterministic` it takes a `seed`, unless
+        a cell has its own.
     presets: preset -> what of the paper's preset differs for this item.
     """
 
@@ -131,7 +135,7 @@ class ItemSpec(pydantic.BaseModel):
     grid: Grid | list[Grid] | None = None
     plot: Plot = Dots()
     recipe: str = ""
-    unit: Literal["split", "seed", "draw", "deterministic"]
+    unit: Unit
     margin: Margin | ByKey[Margin]
     metric: str = ""
     metric_label: str = "accuracy"
@@ -153,6 +157,7 @@ class ItemSpec(pydantic.BaseModel):
                 "words": self.words | own.words,
                 "select": self.select | own.select,
                 "overrides": self.overrides | own.overrides,
+                "unit": own.unit or self.unit,
             }
         )
 
