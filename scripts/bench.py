@@ -16,10 +16,11 @@ from collections.abc import Callable
 import numpy as np
 import PIL.Image
 import torch
+from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torchvision import transforms as v1
 
-from hypersphere import provenance
+from hypersphere import prototypes, provenance
 from hypersphere.config import compose, split_config
 from hypersphere.data.listing import available
 from hypersphere.data.load import load
@@ -28,6 +29,7 @@ from hypersphere.data.transforms import ToInput
 from hypersphere.evaluation import random_classes
 from hypersphere.evaluation.embeddings import Embeddings
 from hypersphere.heads import NormalizedSoftmax
+from hypersphere.prototypes import Separation, best_bound, separation
 from hypersphere.seeds import generator
 from hypersphere.training.images import EpochBatches
 from hypersphere.training.module import TrainingModule
@@ -78,6 +80,17 @@ def main() -> None:
         rounds,
         "draws/s",
     )
+    for dim in (3, 10, 25, 100):
+        quality = {name: place().largest_cosine for name, place in placements(dim).items()}
+        said = ", ".join(f"{name} {cosine:.4f}" for name, cosine in quality.items())
+        report(
+            f"prototypes, 100 classes in {dim} dimensions; largest cosine: {said}; no placement"
+            f" falls below {best_bound(100, dim)[0]:.4f}",
+            {name: lambda place=place: bool(place()) for name, place in placements(dim).items()},
+            rounds,
+            "placed/s",
+        )
+    report("privileged loss and gradient, 100 classes, 50 dimensions", triplets(), rounds, "1/s")
 
 
 CIFAR = [
@@ -197,6 +210,39 @@ def draws_of_classes() -> dict[str, Callable[[], int]]:
 
     return {"a pass over the images each": passes, "saved embeddings, a loop": loop,
             "saved embeddings, one call": one_call}  # fmt: skip
+
+
+def placements(dim: int) -> dict[str, Callable[[], Separation]]:
+    """The published procedure beside the search (or the closed form)."""
+    return {
+        "published, 1,000 steps": lambda: separation(prototypes.published(100, dim)),
+        "optimal": lambda: separation(prototypes.optimal(100, dim)),
+    }
+
+
+def triplets() -> dict[str, Callable[[], int]]:
+    """Eq. 6 over all 970,200 triplets: as a list of them, and as sums of moments."""
+    g = torch.Generator().manual_seed(0)
+    words = F.normalize(torch.randn(100, 300, generator=g), dim=1)
+    points = F.normalize(torch.randn(100, 50, generator=g), dim=1).requires_grad_()
+    similar, ranking = words @ words.T, prototypes.RankingLoss(words)
+    i, j, k = torch.cartesian_prod(*[torch.arange(100)] * 3).T
+    keep = (i != j) & (j != k) & (i != k)
+    i, j, k = i[keep], j[keep], k[keep]
+    truth = (similar[i, j] >= similar[i, k]).float()
+
+    def listed() -> int:
+        cosines = points @ points.T
+        loss = F.binary_cross_entropy_with_logits(cosines[i, j] - cosines[i, k], truth)
+        torch.autograd.grad(loss, points)
+        return 1
+
+    def moments() -> int:
+        for _ in range(10):
+            torch.autograd.grad(ranking((points @ points.T).double()), points)
+        return 10
+
+    return {"a list of triplets": listed, "moments": moments}
 
 
 def training(precision: str):  # noqa: ANN201  (a checked Training)
