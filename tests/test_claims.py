@@ -180,6 +180,11 @@ def outcome(part, items, preset="paper"):
          "2 supported, 0 contradicted"),
         ({"greater": {"method": "new"}, "than": {"method": "old"}, "by": 0.05},
          "1 supported, 1 contradicted"),
+        # new - old is .1 at k = 2 and -.1 at 10: either way is a difference
+        ({"differs": {"method": "new"}, "than": {"method": "old"}, "by": 0.05},
+         "2 supported, 0 contradicted"),
+        ({"differs": {"method": "new"}, "than": {"method": "old"}, "by": 0.15},
+         "0 supported, 2 contradicted"),
         # over k: new .1, old .3; over methods: .1 and .1
         ({"wider": {"over": "k", "where": {"method": "old"}}, "than": {"over": "method"}},
          "1 supported, 0 contradicted"),
@@ -219,6 +224,7 @@ def test_a_gain_over_a_run_that_diverged_is_open(methods):
         ({"above": 0.1}, False),
         ({"below": 9}, False),
         ({"gains": {"method": "new"}, "over": [{"method": "old"}], "reaches": 0.0}, False),
+        ({"above": 0.1, "shortened": True}, True),
         ({"rises": "k"}, True),
     ],
 )

@@ -6,6 +6,8 @@ open unless the protocol is the paper's:
 
 * `greater` with `than`: cells with these keys against those that agree in every other key; `by`: at
   least so much greater (negative: not much less), in the table's unit;
+* `differs` with `than` and `by`: these cells and those, whichever is greater: supported when the
+  90 % interval of the difference lies wholly outside +-by, contradicted when it lies inside;
 * `falls` or `rises`: adjacent cells along a numeric key; `beside`: keys that change with it;
 * `above` or `below`: every cell against a number; `shortened: true` where that number holds for
   any training (the bound of a function, half the way to the next target);
@@ -25,11 +27,12 @@ from statistics import fmean
 from typing import Any
 
 from hypersphere.reporting.cells import Cell, Item, check_key, select_cells
-from hypersphere.reporting.verdicts import common_units, paired
+from hypersphere.reporting.verdicts import by_interval, common_units, interval, paired
 
 # kind -> what else belongs to it
 KINDS = {
     "greater": {"than", "by"},
+    "differs": {"than", "by"},
     "falls": {"beside"},
     "rises": {"beside"},
     "above": {"shortened"},
@@ -38,7 +41,12 @@ KINDS = {
     "wider": {"than"},
     "gains": {"over", "reaches"},
 }
-NEEDS = {"greater": {"than"}, "wider": {"than"}, "gains": {"over", "reaches"}}
+NEEDS = {
+    "greater": {"than"},
+    "differs": {"than", "by"},
+    "wider": {"than"},
+    "gains": {"over", "reaches"},
+}
 Values = Mapping[str, float]  # by unit
 
 
@@ -77,6 +85,7 @@ def _kind(part: Mapping[str, Any], where: str) -> str:
             return kinds[0]
     raise ValueError(
         f"{where}: a part has `tables`, optional `where`, and one of `greater` with `than`,"
+        " `differs` with `than` and `by`,"
         " `falls`, `rises`, `above`, `below`, `equals`, `wider` with `than`, `gains` with `over`"
         f" and `reaches`; got {sorted(part)}"
     )
@@ -102,12 +111,32 @@ def _cells(left: Cell, right: Cell, unit: str, by: float = 0.0) -> Comparison:
 def _greater(
     cells: Sequence[Cell], part: Mapping[str, Any], unit: str, place: str
 ) -> list[Comparison]:
+    pairs = _pairs(cells, part["greater"], part["than"], place)
+    return [_cells(one, other, unit, part.get("by", 0.0)) for one, other in pairs]
+
+
+def _differs(
+    cells: Sequence[Cell], part: Mapping[str, Any], unit: str, place: str
+) -> list[Comparison]:
+    found = []
+    for one, other in _pairs(cells, part["differs"], part["than"], place):
+        units = common_units(one.values, other.values)
+        bounds = interval([one.values[u] - other.values[u] for u in units])
+        done = one.complete and other.complete and bounds is not None
+        verdict = by_interval(len(units), *bounds, float(part["by"])) if done else "inconclusive"
+        outcome = {"differs": "supported", "reproduced": "contradicted"}.get(verdict, "open")
+        found.append(Comparison(outcome, len(units), unit))
+    return found
+
+
+def _pairs(
+    cells: Sequence[Cell], these: Mapping[str, Any], than: Any, place: str
+) -> list[tuple[Cell, Cell]]:
     """Pairs that agree in every key which neither side names."""
-    greater, than = part["greater"], part["than"]
     pairs = []
-    left = select_cells(cells, greater, place)
+    left = select_cells(cells, these, place)
     for other in [than] if isinstance(than, Mapping) else than:
-        compared = {*greater, *other}
+        compared = {*these, *other}
         partners = {_rest(cell, compared): cell for cell in select_cells(cells, other, place)}
         found = [
             (cell, partners[_rest(cell, compared)])
@@ -115,9 +144,9 @@ def _greater(
             if _rest(cell, compared) in partners
         ]
         if not found:
-            raise ValueError(f"{place}: no cell of {dict(greater)} has a partner in {dict(other)}")
+            raise ValueError(f"{place}: no cell of {dict(these)} has a partner in {dict(other)}")
         pairs += found
-    return [_cells(one, other, unit, part.get("by", 0.0)) for one, other in pairs]
+    return pairs
 
 
 def _falls(
@@ -256,6 +285,7 @@ def largest_of(values: Iterable[float]) -> float:
 
 _MAKERS = {
     "greater": _greater,
+    "differs": _differs,
     "falls": _falls,
     "rises": _rises,
     "above": _above,
