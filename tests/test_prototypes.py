@@ -1,5 +1,6 @@
 """Placements of prototypes against closed forms, known packings and restatements in loops."""
 
+import hashlib
 import math
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypersphere.data.inventory import unready
 from hypersphere.errors import UserError
 from hypersphere.papers.plan import make_plan
 from hypersphere.prototypes import RankingLoss, best_bound, separation
-from hypersphere.prototypes.measured import measured
+from hypersphere.prototypes.placements import measured, place
 from hypersphere.prototypes.privileged import TERMS
 from hypersphere.prototypes.published import separation_loss
 
@@ -250,6 +251,25 @@ def test_a_bad_file_is_one_line(tmp_path, what):
     with pytest.raises(UserError) as error:
         prototypes.from_file(path, 5, 4)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+# By name
+
+
+def test_placements_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("HYPERSPHERE_DATA", str(tmp_path))
+    words = random_unit(9, 6).float()
+    np.save(tmp_path / "words.npy", words.numpy())
+    sha256 = hashlib.sha256((tmp_path / "words.npy").read_bytes()).hexdigest()
+    named = {"file": "words.npy", "sha256": sha256}
+    assert torch.equal(place("semantic", 9, 5, **named), prototypes.semantic(words, 5))
+    ordered = prototypes.privileged(words, 4, steps=20, seed=2)
+    assert torch.equal(place("privileged", 9, 4, steps=20, seed=2, **named), ordered)
+    assert torch.equal(place("file", 9, 6, **named), F.normalize(words.double(), dim=1).float())
+    assert torch.equal(place("one_hot", 3, 4), prototypes.one_hot(3, 4))
+    for kind in ("semantic", "privileged", "file"):
+        with pytest.raises(UserError, match="words.npy: is not the file of this run"):
+            place(kind, 9, 6, file="words.npy", sha256="0" * 64)
 
 
 # Table 2

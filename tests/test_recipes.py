@@ -7,7 +7,14 @@ import torch
 from torch.nn import functional as F
 
 from hypersphere import losses
-from hypersphere.backbones import MLP, VGG, InceptionBlocks, ResidualBlocks, TorchvisionResNet
+from hypersphere.backbones import (
+    MLP,
+    VGG,
+    CifarResNet,
+    InceptionBlocks,
+    ResidualBlocks,
+    TorchvisionResNet,
+)
 from hypersphere.config import compose, split_config
 from hypersphere.data.batches import Shuffled
 from hypersphere.data.load import class_counts, count_classes, load
@@ -203,6 +210,35 @@ def test_resnet50_from_torchvision():
     for channels, size in ((1, 32), (3, 28)):
         with pytest.raises(ValueError, match="needs 3 channels of at least 32 x 32 pixels"):
             TorchvisionResNet(channels, size, architecture="resnet50")
+
+
+def test_resnet32_as_published():
+    """Parameters counted by hand: convolutions without bias, two numbers per filter of each batch
+    normalisation, 3x3 shortcuts where the shape changes."""
+    network = CifarResNet(3, 32, depth=32, width=16, dim=100, shortcut="conv3x3").eval()
+
+    def conv(a, b, k=3):
+        return a * b * k * k + 2 * b
+
+    stages = 5 * 2 * conv(16, 16)
+    for before, here in ((16, 32), (32, 64)):
+        stages += conv(before, here) + 9 * conv(here, here) + conv(before, here)
+    expected = conv(3, 16) + stages + (64 * 100 + 100)
+    assert sum(p.numel() for p in network.parameters()) == expected == 493_236
+    sizes = []
+    for block in network.blocks:
+        block.register_forward_hook(lambda m, _, out: sizes.append(tuple(out.shape[1:])))
+    with torch.no_grad():
+        assert network(torch.rand(2, 3, 32, 32)).shape == (2, 100)
+    assert sizes == [(16, 32, 32)] * 5 + [(32, 16, 16)] * 5 + [(64, 8, 8)] * 5
+    shortcuts = [b.shortcut for b in network.blocks if isinstance(b.shortcut, torch.nn.Sequential)]
+    assert [(s[0].kernel_size, s[0].stride) for s in shortcuts] == [((3, 3), (2, 2))] * 2
+    spread = network.blocks[8].first.weight.std().item()
+    assert spread == pytest.approx((2 / (9 * 32)) ** 0.5, rel=0.05)
+    other = CifarResNet(1, 8, depth=8, width=4, dim=5, shortcut="conv1x1")
+    assert other(torch.rand(2, 1, 8, 8)).shape == (2, 5)
+    with pytest.raises(UserError, match=r"depth=9: needs 6 n \+ 2"):
+        split_config(compose(["backbone=cifar_resnet", "backbone.depth=9"]))
 
 
 def test_the_softmax_head():

@@ -17,6 +17,7 @@ from hypersphere.heads import (
     CenterLoss,
     Contrastive,
     NormalizedSoftmax,
+    Prototypes,
     Regression,
     Softmax,
     Triplet,
@@ -170,6 +171,38 @@ def test_points_on_the_sphere():
         prototypes.published(1, 3)
 
 
+# Prototypes
+
+
+def test_the_squared_cosine_loss_by_hand():
+    head = Prototypes(2, 4, placement="published", placement_seed=0, reduction="sum")
+    z = torch.tensor([[3.0, 0.0], [0.0, 2.0], [0.5, 0.5], [-1.0, 0.0]])
+    cosines = [1, 0, math.sqrt(0.5), -1]  # to (1, 0); pointing away costs most
+    expected = sum((1 - c) ** 2 for c in cosines)
+    labels = torch.zeros(4, dtype=torch.long)
+    assert head.loss(z, labels).item() == pytest.approx(expected)
+    head.reduction = "mean"
+    assert head.loss(z, labels).item() == pytest.approx(expected / 4)
+    weights = torch.tensor([0.0, 1.0, 0.0, 2.0])
+    assert head.loss(z, labels, weights).item() == pytest.approx((1 + 2 * 4) / 4)
+    assert head.logits(z).argmax(1).tolist()[:2] == [0, 1]
+
+
+def test_prototypes_never_move():
+    words = ["paper=embedded-spaces", "head=prototypes", "backbone.dim=4"]
+    chosen, _ = split_config(compose(words))
+    module = TrainingModule(chosen)
+    head = module.network.head
+    before = head.class_vectors.clone()
+    assert not list(head.parameters()) and "head.class_vectors" in module.network.state_dict()
+    optimizer = module.configure_optimizers()
+    images = torch.randint(0, 256, (30, 1, 8, 8), dtype=torch.uint8)
+    module.step(images, torch.arange(30) % 10).backward()
+    optimizer.step()
+    assert torch.equal(head.class_vectors, before)
+    assert torch.equal(before, prototypes.published(10, 4))
+
+
 # Batches
 
 
@@ -236,6 +269,7 @@ SPACES = {
                     "head.normalize=false"],
     "triplet": ["head=triplet", "batches=class_balanced", "head.normalize=false"],
     "regression": ["head=regression", "backbone.dim=3"],
+    "prototypes": ["head=prototypes", "backbone.dim=3", "head.steps=100"],
 }  # fmt: skip
 
 

@@ -2,6 +2,15 @@
 
 from hypersphere.backbones.blocks import MLP, VGG, InceptionBlocks, ResidualBlocks
 from hypersphere.backbones.cnn import CNN
+from hypersphere.backbones.resnet import CifarResNet
 from hypersphere.backbones.torchvision import TorchvisionResNet
 
-__all__ = ["CNN", "MLP", "VGG", "InceptionBlocks", "ResidualBlocks", "TorchvisionResNet"]
+__all__ = [
+    "CNN",
+    "MLP",
+    "VGG",
+    "CifarResNet",
+    "InceptionBlocks",
+    "ResidualBlocks",
+    "TorchvisionResNet",
+]

@@ -3,6 +3,7 @@
 from hypersphere.heads.base import Head, class_means
 from hypersphere.heads.metric import Contrastive, Regression, Triplet
 from hypersphere.heads.normalized_softmax import NormalizedSoftmax
+from hypersphere.heads.prototypes import Prototypes
 from hypersphere.heads.softmax import CenterLoss, Softmax
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Contrastive",
     "Head",
     "NormalizedSoftmax",
+    "Prototypes",
     "Regression",
     "Softmax",
     "Triplet",

@@ -6,6 +6,7 @@ its points are, and how far anything could be. Use them alone: they know no data
 
 from hypersphere.prototypes.fixed import from_file, one_hot, raster, semantic
 from hypersphere.prototypes.optimal import circle, optimal, orthoplex, simplex
+from hypersphere.prototypes.placements import place
 from hypersphere.prototypes.privileged import RankingLoss, privileged
 from hypersphere.prototypes.published import published
 from hypersphere.prototypes.separation import Separation, best_bound, separation
@@ -19,6 +20,7 @@ __all__ = [
     "one_hot",
     "optimal",
     "orthoplex",
+    "place",
     "privileged",
     "published",
     "raster",

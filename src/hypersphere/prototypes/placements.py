@@ -1,0 +1,107 @@
+"""Placements by name, for configurations: heads that are trained towards prototypes, and tables
+that measure them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+from torch import Tensor
+
+from hypersphere import paths
+from hypersphere.errors import UserError
+from hypersphere.prototypes.fixed import from_file, one_hot, semantic
+from hypersphere.prototypes.optimal import optimal
+from hypersphere.prototypes.privileged import privileged
+from hypersphere.prototypes.published import published
+from hypersphere.prototypes.separation import separation
+
+Kind = Literal["published", "optimal", "one_hot", "file", "semantic", "privileged", "class_means"]
+Count = Annotated[int, Field(ge=0)]
+
+
+def place(
+    kind: Kind,
+    num_classes: int,
+    dim: int,
+    *,
+    seed: int = 0,
+    steps: int = 1000,
+    file: str = "",
+    sha256: str = "",
+    data: str = "",
+) -> Tensor:
+    """Prototypes (num_classes, dim) of unit length.
+
+    `published` and `privileged` take `steps` from the random points number `seed`, `optimal` begins
+    there too. `file` (of prototypes), `semantic` and `privileged` (of word vectors) read the `.npy`
+    file of that name below the data folder, whose `sha256` must be the one given: by it a run knows
+    what it rests on. `class_means`: the mean training images of dataset `data` stand for word
+    vectors. Raises UserError for another file than the one meant, ValueError for a size that the
+    placement cannot have.
+    """
+    if kind == "published":
+        return published(num_classes, dim, steps=steps, seed=seed)
+    if kind == "optimal":
+        return optimal(num_classes, dim, seed=seed)
+    if kind == "one_hot":
+        return one_hot(num_classes, dim)
+    if kind == "class_means":
+        return semantic(_mean_images(data), dim)
+    path = paths.data_dir() / file
+    if kind == "file":
+        points = from_file(path, num_classes, dim)
+        _check_content(path, sha256)
+        return points
+    vectors = _mean_images(data) if data and not file else _vectors(path, sha256, num_classes)
+    if kind == "semantic":
+        return semantic(vectors, dim)
+    return privileged(vectors, dim, steps=steps, seed=seed)
+
+
+def measured(
+    *,
+    kind: Kind,
+    num_classes: Annotated[int, Field(ge=2)],
+    dim: Annotated[int, Field(ge=2)],
+    seed: Count = 0,
+    steps: Count = 1000,
+    file: str = "",
+    sha256: str = "",
+    data: str = "",
+) -> dict[str, float]:
+    """Separation (prototypes/separation.py) of a placement (see `place`), for tables that need no
+    training. data: also the name of what brings the file."""
+    points = place(
+        kind, num_classes, dim, seed=seed, steps=steps, file=file, sha256=sha256, data=data
+    )
+    found = separation(points)
+    numbers = {name: value for name, value in asdict(found).items() if name != "known"}
+    return {**numbers, "gap": found.gap}
+
+
+def _mean_images(data: str) -> Tensor:
+    from hypersphere.data.load import load
+    from hypersphere.heads.base import class_means
+
+    images = load(data)
+    pixels, labels = images.train_images.flatten(1).float(), images.train_labels
+    return class_means(pixels, labels, labels.unique())
+
+
+def _vectors(path: Path, sha256: str, num_classes: int) -> Tensor:
+    """Word vectors as they are: their dimensions are the file's own."""
+    from hypersphere.data.semantics import read_vectors
+
+    found = read_vectors(path, [str(label) for label in range(num_classes)])
+    _check_content(path, sha256)
+    return Tensor(np.asarray(found.vectors))
+
+
+def _check_content(path: Path, sha256: str) -> None:
+    if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        raise UserError(f"{path}: is not the file of this run (sha256 {sha256[:12]}...)")
