@@ -17,7 +17,7 @@ class Prototypes(Head):
     """Squared cosine loss towards fixed prototypes (Mettes et al. 2019, eqs. 1 and 3): the class of
     an image is that of the prototype at the largest cosine.
 
-    placement, placement_seed, steps, file, sha256, data: which prototypes (prototypes/placements.py).
+    placement, placement_seed, steps, file, sha256, data: which ones (prototypes/placements.py).
     reduction: over the batch. The paper's released code takes the `sum`, which at its learning rate
     of 0.01 and batches of 128 is a rate of 1.28 on the `mean`. The prototypes are a buffer
     `class_vectors` (num_classes, dim): in the checkpoint, out of the optimiser. Raises ValueError
