@@ -515,3 +515,13 @@ def test_a_computation_by_seed(toy):
     assert [len(cell.run_ids) for cell in primary.cells] == [1, 3]
     assert all(cell.complete for cell in primary.cells)
     assert (primary.unit, once.unit) == ("seed", "deterministic")
+
+
+def test_numbers_show_before_all_trainings_are_done(toy):
+    """With more trainings than processes, an evaluation does not wait behind all of them."""
+    plan, store = make_plan("quick", ["toy"], ["table1"]), Store()
+    outcomes = list(run_nodes(plan.missing(store), store, 2, print))
+    assert not [outcome.error for outcome in outcomes if outcome.error]
+    kinds = [type(outcome.node).__name__ for outcome in outcomes]
+    assert kinds.count("Training") == kinds.count("Evaluation") == 4
+    assert "Training" in kinds[kinds.index("Evaluation") :]

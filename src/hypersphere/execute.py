@@ -82,6 +82,8 @@ def run_nodes(nodes: Sequence[Node], store: Store, workers: int, say: Say) -> It
     ) as pool:
         while waiting or running:
             for node in [n for n in waiting if n.parent not in unfinished]:
+                if len(running) == workers:  # a queue would put evaluations behind all trainings
+                    break
                 waiting.remove(node)
                 if outcome := _after(node, failed):
                     failed.add(node.id)
