@@ -146,7 +146,8 @@ def _run(options: argparse.Namespace) -> int:
         rest = len(plan.nodes) - len(todo)
         _say(f"{options.preset}: {len(todo)} runs to do, {rest} done or skipped")
     with RunProgress(weights) as progress:
-        for outcome in run_nodes(todo, store, min(_workers(options), len(todo)), progress.say):
+        # One run left is trained as many are, on one thread: its numbers must not depend on that.
+        for outcome in run_nodes(todo, store, _workers(options), progress.say):
             if outcome.error:
                 failures.append(outcome)
                 progress.say(f"run {outcome.node.id} failed: {outcome.error}")
