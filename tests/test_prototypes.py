@@ -280,7 +280,7 @@ def test_measured_placements(tmp_path, monkeypatch):
     direct = separation(prototypes.published(12, 4, steps=20, seed=3))
     assert found["smallest"] == direct.smallest and found["gap"] == direct.gap
     assert measured(kind="one_hot", num_classes=12, dim=12)["largest"] == 1
-    means = measured(kind="class_means", num_classes=10, dim=9, data="digits")
+    means = measured(kind="semantic", num_classes=10, dim=9, data="digits")
     assert 0 < means["smallest"] < means["mean"] < means["largest"] < 2
     monkeypatch.setenv("HYPERSPHERE_DATA", str(tmp_path))
     np.save(tmp_path / "points.npy", random_unit(5, 4).numpy())

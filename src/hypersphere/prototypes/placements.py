@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -20,7 +20,7 @@ from hypersphere.prototypes.privileged import privileged
 from hypersphere.prototypes.published import published
 from hypersphere.prototypes.separation import separation
 
-Kind = Literal["published", "optimal", "one_hot", "file", "semantic", "privileged", "class_means"]
+Kind = Literal["published", "optimal", "one_hot", "file", "semantic", "privileged"]
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -40,7 +40,7 @@ def place(
     `published` and `privileged` take `steps` from the random points number `seed`, `optimal` begins
     there too. `file` (of prototypes), `semantic` and `privileged` (of word vectors) read the `.npy`
     file of that name below the data folder, whose `sha256` must be the one given: by it a run knows
-    what it rests on. `class_means`: the mean training images of dataset `data` stand for word
+    what it rests on. Without a file the mean training images of dataset `data` stand for word
     vectors. Raises UserError for another file than the one meant, ValueError for a size that the
     placement cannot have.
     """
@@ -50,14 +50,12 @@ def place(
         return optimal(num_classes, dim, seed=seed)
     if kind == "one_hot":
         return one_hot(num_classes, dim)
-    if kind == "class_means":
-        return semantic(_mean_images(data), dim)
     path = paths.data_dir() / file
     if kind == "file":
         points = from_file(path, num_classes, dim)
         _check_content(path, sha256)
         return points
-    vectors = _mean_images(data) if data and not file else _vectors(path, sha256, num_classes)
+    vectors = _vectors(path, sha256, num_classes) if file else _mean_images(data)
     if kind == "semantic":
         return semantic(vectors, dim)
     return privileged(vectors, dim, steps=steps, seed=seed)
@@ -99,7 +97,7 @@ def _vectors(path: Path, sha256: str, num_classes: int) -> Tensor:
 
     found = read_vectors(path, [str(label) for label in range(num_classes)])
     _check_content(path, sha256)
-    return Tensor(np.asarray(found.vectors))
+    return torch.from_numpy(found.vectors)
 
 
 def _check_content(path: Path, sha256: str) -> None:

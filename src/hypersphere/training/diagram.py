@@ -92,8 +92,7 @@ def network(*, overrides: list[str]) -> dict[str, float | dict[str, np.ndarray]]
             module.register_forward_hook(lambda m, _, out: met.append((m, out.shape)))
     with torch.no_grad():
         embedding = net(torch.zeros(1, facts.channels, size, size, dtype=torch.uint8))
-        head = net.head
-        classes = (head.logits(embedding) if head.classifies else embedding).shape[1]
+    head = net.head
     layers: list[list[str]] = []  # label and shape
     for module, shape in met:
         if name := _layer(module):
@@ -116,7 +115,7 @@ def network(*, overrides: list[str]) -> dict[str, float | dict[str, np.ndarray]]
     label = f"{layers[-1][0]}\nembedded space"
     last = _next(boxes, last, label, f"{embedding.shape[1]} dimensions", x, 0, "space")
     label = f"{type(head).__name__}\nclassifier"
-    last = _next(boxes, last, label, f"{classes} class scores", x - 1, 0, "frozen")
+    last = _next(boxes, last, label, f"{head.num_classes} class scores", x - 1, 0, "frozen")
     return {
         "dim": float(embedding.shape[1]),
         "extractor": float(_parameters(net.backbone)),
