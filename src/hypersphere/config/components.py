@@ -6,6 +6,8 @@ The signature is the schema, so that no second list of parameters has to be kept
 * one without a default belongs to every recipe and must be stated in the YAML;
 * one with a default was added later or is neutral: while it has its default it stays out of the
   run's identity, so that adding it orphans no finished run;
+* a parameter that another one tells all about (a file whose hash is stated) stays out of it too:
+  an attribute `told_by` maps the telling one to those;
 * positional parameters (`dim`, `num_classes`, ...) are supplied by the program;
 * an attribute `check_together` checks what depends on several values (ValueError).
 """
@@ -48,7 +50,9 @@ class Component:
         neutral = {
             name: parameter.default for name, parameter in _keyword_parameters(self.target).items()
         }
-        stated = {k: v for k, v in self.params.items() if v != neutral[k]}
+        told = getattr(self.target, "told_by", {}).items()
+        silent = {name for teller, names in told if self.params[teller] for name in names}
+        stated = {k: v for k, v in self.params.items() if v != neutral[k] and k not in silent}
         return {"name": self.name, "revision": getattr(self.target, "revision", 1), **stated}
 
 

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from hypersphere import paths
 from hypersphere.config.components import check
 from hypersphere.config.training import Component, Training, check_training
-from hypersphere.data.facts import DATASETS
+from hypersphere.data.facts import DATASETS, pinned_file
 from hypersphere.errors import UserError, did_you_mean
 
 NOT_TRAINING = ("hydra", "paper", "evaluations")  # what a run's identity never sees
@@ -95,7 +95,9 @@ class _hydra:
 
 def register_datasets() -> None:
     """Make every dataset, the user's own too, an option of the group `data` (`data=cifar10`): what
-    its kind of images needs (conf/data), under its name."""
+    its kind of images needs (conf/data), under its name; and what else the table is asked for."""
+    # `${pinned:FILE}` is the checksum that the table states for a file.
+    OmegaConf.register_new_resolver("pinned", pinned_file, replace=True)
     options = ConfigStore.instance()
     for name in DATASETS:
         try:

@@ -115,6 +115,17 @@ def resources() -> dict[str, Resource]:
     return {k: v for k, v in _table().items() if not isinstance(v, Dataset)}
 
 
+@cache
+def pinned_file(file: str) -> str:
+    """The sha256 that the table states for a file below the data folder, "" for any other file."""
+    for entry in _table().values():
+        for download in getattr(entry, "downloads", ()):
+            kind, _, digest = download.checksum.partition(":")
+            if f"{download.into}/{download.file}" == file and kind == "sha256":
+                return digest
+    return ""
+
+
 def read_entries(path: Path) -> dict[str, Any]:
     """The entries of a table file. Raises UserError naming the entry and key that do not hold."""
     try:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from hypersphere import losses
 from hypersphere.heads.base import Head
-from hypersphere.prototypes.placements import Kind, place
+from hypersphere.prototypes.placements import TOLD_BY, Kind, place
 
 
 class Prototypes(Head):
@@ -25,6 +25,7 @@ class Prototypes(Head):
     """
 
     classifies = True
+    told_by = TOLD_BY
     class_vectors: Tensor
 
     def __init__(

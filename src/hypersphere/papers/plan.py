@@ -108,13 +108,14 @@ class PlannedItem:
 
     @property
     def datasets(self) -> set[str]:
-        """Names of the datasets its trainings and computations read."""
+        """Names of the datasets, and of other files, that its trainings and computations read."""
         computed = [
             node.component.params.get("data")
             for node in self.every_node()
             if isinstance(node, Computation)
         ]
-        return {t.data.name for t in self.trainings} | {name for name in computed if name}
+        trained = [t.components["head"].params.get("data") for t in self.trainings]
+        return {t.data.name for t in self.trainings} | {name for name in computed + trained if name}
 
 
 @dataclass
@@ -164,7 +165,7 @@ def preset_of(declared: Paper, spec: ItemSpec, preset: str) -> PresetSpec:
     own = spec.presets.get(preset)
     if own is None:
         return shared
-    return shared.model_copy(update=own.model_dump(exclude_none=True, exclude={"grid"}))
+    return shared.model_copy(update=own.model_dump(exclude_none=True, exclude={"grid", "select"}))
 
 
 def plan_item(declared: Paper, spec: ItemSpec, preset: str) -> PlannedItem:
@@ -197,7 +198,7 @@ def _nodes(
     """By unit, what holds the number of a cell."""
     settings = preset_of(declared, spec, preset)
     if spec.computation is not None:
-        overrides = _overrides(spec, keys, settings)
+        overrides = _overrides(spec, preset, keys, settings)
         if spec.unit == "deterministic":
             return {"value": _computation(spec, settings, overrides)}
         return {
@@ -205,7 +206,7 @@ def _nodes(
             for seed in settings.seeds
         }
     source = _metric(spec, keys).partition("/")[0]
-    overrides = _overrides(spec, keys, settings)
+    overrides = _overrides(spec, preset, keys, settings)
     return {
         str(seed): _node(declared.key, preset, spec, overrides, seed, source)
         for seed in settings.seeds
@@ -365,9 +366,12 @@ def _composed(options: tuple[str, ...], values: str) -> tuple[Training, dict[str
     return split_config(compose_values(options, json.loads(values)))
 
 
-def _overrides(spec: ItemSpec, keys: Mapping[str, str], settings: PresetSpec) -> Selection:
+def _overrides(
+    spec: ItemSpec, preset: str, keys: Mapping[str, str], settings: PresetSpec
+) -> Selection:
     found: Selection = {"recipe": spec.recipe}
-    for column, chosen in spec.select.items():
+    own = spec.presets.get(preset)
+    for column, chosen in (spec.select | (own.select if own else {})).items():
         if column not in keys:
             raise UserError(
                 f"{spec.name}: select.{column}: no such column (there are {list(keys)})"
@@ -380,7 +384,10 @@ def _overrides(spec: ItemSpec, keys: Mapping[str, str], settings: PresetSpec) ->
         else:
             raise UserError(f"{spec.name}: select.{column}: says nothing of {text!r}")
     found |= spec.overrides
-    return {name: _instead(settings, name, value) for name, value in found.items()}
+    return {
+        name: _filled(spec, _instead(settings, name, value), keys, name)
+        for name, value in found.items()
+    }
 
 
 def _instead(settings: PresetSpec, name: str, value: Any) -> Any:
@@ -394,13 +401,20 @@ def _instead(settings: PresetSpec, name: str, value: Any) -> Any:
 
 
 def _metric(spec: ItemSpec, keys: Mapping[str, str]) -> str:
+    return _filled(spec, spec.metric, keys, "metric")
+
+
+def _filled(spec: ItemSpec, value: Any, keys: Mapping[str, str], where: str) -> Any:
+    """A text with a cell's keys and words in their places; other values as they are."""
+    if not isinstance(value, str) or "{" not in value:
+        return value
     chosen = {
         name: _by_key(word, keys, f"{spec.name}: words.{name}") for name, word in spec.words.items()
     }
     try:
-        return spec.metric.format(**{**keys, **chosen})
+        return value.format(**{**keys, **chosen})
     except KeyError as error:
-        raise UserError(f"{spec.name}: metric: no column or word {error}") from None
+        raise UserError(f"{spec.name}: {where}: no column or word {error}") from None
 
 
 def _by_key(value: Any, keys: Mapping[str, str], where: str) -> Any:

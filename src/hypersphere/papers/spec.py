@@ -64,8 +64,8 @@ class About(pydantic.BaseModel):
 
 
 class ItemPreset(pydantic.BaseModel):
-    """What an item does otherwise than its paper's preset (see PresetSpec), and the values of its
-    grid (of each of them) that differ; None: the same."""
+    """What an item does otherwise than its paper's preset (see PresetSpec), the values of its grid
+    (of each of them) that differ, and what columns select instead; None: the same."""
 
     model_config = _STRICT
     protocol: Literal["exact", "shortened", "substitute"] | None = None
@@ -73,6 +73,7 @@ class ItemPreset(pydantic.BaseModel):
     seeds: Annotated[list[int], pydantic.Field(min_length=1)] | None = None
     instead: Selection | None = None
     grid: Grid | None = None
+    select: dict[str, str | dict[str, Selection]] = {}
 
 
 Word = str | ByKey[str]  # of the metric
@@ -112,7 +113,8 @@ class ItemSpec(pydantic.BaseModel):
         paper's own; `select` may name one per printed value.
     select: key column of the published CSV -> config key that takes the printed value, or
         printed value -> overrides. Columns that select no run are left out.
-    overrides: for every run of the item. parent: overrides that, put on top of a cell's own,
+    overrides: for every run of the item. In texts of either `{column}` stands for a cell's key and
+        `{word}` for one of `words`. parent: overrides that, put on top of a cell's own,
         describe the base run that its run starts from.
     metric: `<evaluation>/<name of the number>`, or `training/<name>`, or `<computation>/<name>`;
         `{column}` stands for a cell's key and `{word}` for one of `words`.
