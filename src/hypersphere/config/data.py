@@ -98,6 +98,7 @@ class Data(pydantic.BaseModel):
     normalize: pixels stay in [0, 1] (false), or lose the dataset's channel means and are divided by
     its deviations (true), or those of `imagenet`, or go to [-1, 1] (`symmetric`).
     imbalance, validation: which training images are used, None for all of them.
+    target: name of a further number of each image that is learned beside or instead of its class.
     """
 
     model_config = _STRICT
@@ -108,6 +109,7 @@ class Data(pydantic.BaseModel):
     normalize: Literal[False, True, "imagenet", "symmetric"] = False
     imbalance: Imbalance | None = None
     validation: Validation | None = None
+    target: str | None = None
 
     def misfit(self, facts: Dataset) -> str:
         """What of this does not suit the dataset, in one line; "" when all does."""
@@ -121,6 +123,9 @@ class Data(pydantic.BaseModel):
             return "is read from image files: use views instead of size and augmentation"
         if self.normalize is True and facts.mean is None:
             return f"has no statistics of its own: normalize={' or '.join(STATISTICS)}, or false"
+        if self.target is not None and self.target not in facts.targets:
+            known = ", ".join(facts.targets) or "none"
+            return f"has no number {self.target!r} of each image (data.target; it has: {known})"
         if isinstance(self.normalize, str) and facts.channels != 3:
             return f"has {facts.channels} channel: normalize={self.normalize} is for colour"
         return ""

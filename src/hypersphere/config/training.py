@@ -179,6 +179,13 @@ def check_training(raw: Mapping[str, Any]) -> Training:
             f"select={settings.select}: needs held-out images (data.validation.share=0.1) and a"
             " head that classifies"
         )
+    learns = getattr(components["head"].target, "learns_value", False)
+    if learns != (data.target is not None):
+        head, known = components["head"].name, " or ".join(facts.targets)
+        if learns:
+            needs = f"data.target={known}" if known else "a dataset with such a number"
+            raise UserError(f"head={head}: learns a number of each image: it needs {needs}")
+        raise UserError(f"data.target={data.target}: head={head} learns classes alone")
     if why := data.misfit(facts):
         raise UserError(f"data.name={data.name}: {why}")
     size = data.input_size(facts)

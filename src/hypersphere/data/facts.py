@@ -23,6 +23,7 @@ from hypersphere.errors import UserError, did_you_mean
 
 _STRICT = pydantic.ConfigDict(extra="forbid")
 _HERE = Path(__file__).parent
+ANGLE = "angle"  # the number of each image of the layout `rotated`
 ENTRY = "dataset.yaml"  # a user's dataset describes itself in a file of this name
 
 Layout = Literal[
@@ -94,6 +95,12 @@ class Dataset(Resource):
     def in_memory(self) -> bool:
         """Whether all of it is held as one uint8 tensor per split (else it streams from files)."""
         return self.size is not None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the further numbers that each image has."""
+        stated = self.options.get("targets", ())
+        return (ANGLE,) if self.layout == "rotated" else tuple(stated)
 
     @property
     def pinned(self) -> str:

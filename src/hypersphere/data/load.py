@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hypersphere import paths
 from hypersphere.data import notes, rotation
-from hypersphere.data.facts import DATASETS, Dataset
+from hypersphere.data.facts import ANGLE, DATASETS, Dataset
 from hypersphere.data.layouts import read
 from hypersphere.data.listing import DataError, Listing, Part
 from hypersphere.data.order import file_content, name_order, pixel_content, pixel_order
@@ -231,7 +231,7 @@ def _rotated(name: str, facts: Dataset) -> Images:
         turned, angles = rotation.rotate(images[keep], split, *options["degrees"])
         found[f"{split}_images"] = turned
         found[f"{split}_labels"] = torch.searchsorted(torch.tensor(chosen), labels[keep])
-        found[f"{split}_targets"] = {"angle": angles}
+        found[f"{split}_targets"] = {ANGLE: angles}
     content = rotation.content(of.content, options)
     _check_content(name, facts, content)
     return Images(**found, content=content)

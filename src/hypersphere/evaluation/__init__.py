@@ -6,6 +6,7 @@ from hypersphere.evaluation.held_out_classes import held_out_classes
 from hypersphere.evaluation.incremental import incremental
 from hypersphere.evaluation.novel import novel_classes
 from hypersphere.evaluation.random_classes import random_classes
+from hypersphere.evaluation.values import values
 
 __all__ = [
     "class_vectors",
@@ -14,4 +15,5 @@ __all__ = [
     "incremental",
     "novel_classes",
     "random_classes",
+    "values",
 ]

@@ -5,15 +5,27 @@ from hypersphere.heads.metric import Contrastive, Regression, Triplet
 from hypersphere.heads.normalized_softmax import NormalizedSoftmax
 from hypersphere.heads.prototypes import Prototypes
 from hypersphere.heads.softmax import CenterLoss, Softmax
+from hypersphere.heads.values import (
+    ClampedRegression,
+    JointPrototypes,
+    MultiTask,
+    Poles,
+    ValueHead,
+)
 
 __all__ = [
     "CenterLoss",
+    "ClampedRegression",
     "Contrastive",
     "Head",
+    "JointPrototypes",
+    "MultiTask",
     "NormalizedSoftmax",
+    "Poles",
     "Prototypes",
     "Regression",
     "Softmax",
     "Triplet",
+    "ValueHead",
     "class_means",
 ]

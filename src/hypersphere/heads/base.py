@@ -17,6 +17,7 @@ class Head(nn.Module):
 
     revision = 1
     classifies = False  # whether `logits` gives something
+    learns_value = False  # whether `loss` takes a number of each image too (heads/values.py)
     targets: Tensor | None = None  # (classes, dim) fixed points that classes are sent to, if any
 
     def __init__(self, dim: int, num_classes: int) -> None:

@@ -27,6 +27,7 @@ from hypersphere.training.images import (
     chosen_images,
     of_seen_classes,
     seen_labels,
+    values_of,
 )
 
 BATCH = 64  # images per batch where nothing is trained
@@ -50,6 +51,8 @@ class FileImages(pl.LightningDataModule):
         self.train = self._part(found.train, used)
         self.test = self._part(found.test, tested)
         self.held = self._part(found.train, held)
+        values = values_of(self.training, found.train.targets)
+        self.values = None if values is None else values[used]
         self.decoded = {
             "train": Decoded(self.train.paths, base_of(self.views, self.views.train)),
             "test": Decoded(self.test.paths, base_of(self.views, self.views.test)),
@@ -65,13 +68,17 @@ class FileImages(pl.LightningDataModule):
         epoch = self.trainer.current_epoch if self.trainer else 0
         seeds = ("augmentation", self.training.settings.seed, epoch)
         view = View(self.views, self.views.train, self.views.flip, seeds)
-        images = Viewed(self.decoded["train"], self.train.labels, view)
+        images = Viewed(self.decoded["train"], self.train.labels, view, self.values)
         batches = batches_of_epoch(self.training, self.train.labels, epoch)
         return _loader(images, batch_sampler=[batch.tolist() for batch in batches])
 
     def train_labels(self) -> Tensor:
         """Labels (n,) of the images trained on, held-out ones left out."""
         return self.train.labels
+
+    def train_values(self) -> Tensor | None:
+        """The numbers (n,) of those images that are learned, None where none are."""
+        return self.values
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """Test images, then the held-out training images if there are any."""
@@ -86,11 +93,12 @@ class FileImages(pl.LightningDataModule):
         """All images of all classes, in the view of the test images."""
         found = load_files(self.training.data.name)
         base = base_of(self.views, self.views.test)
-        parts = {}
+        parts: Everything = {}
         for name, part in (("train", found.train), ("test", found.test)):
             decoded = Decoded(part.paths, base, keep=False)  # each is seen once
             images = Viewed(decoded, part.labels, self._test_view(name))
-            parts[name] = (_Images(_loader(images, BATCH)), part.labels)
+            values = values_of(self.training, part.targets)
+            parts[name] = (_Images(_loader(images, BATCH)), part.labels, values)
         return parts
 
     def _test_view(self, split: str) -> View:
@@ -228,17 +236,20 @@ class Decoded:
         return self.pixels[start:end].view(3, *size)
 
 
-class Viewed(Dataset[tuple[Tensor, Tensor]]):
-    """(image (3, size, size) uint8, label) by position."""
+class Viewed(Dataset[tuple[Tensor, ...]]):
+    """(image (3, size, size) uint8, label) by position, and its value where there are some."""
 
-    def __init__(self, decoded: Decoded, labels: Tensor, view: View) -> None:
-        self.decoded, self.labels, self.view = decoded, labels, view
+    def __init__(
+        self, decoded: Decoded, labels: Tensor, view: View, values: Tensor | None = None
+    ) -> None:
+        self.decoded, self.view = decoded, view
+        self.numbers = [labels] if values is None else [labels, values]
 
     def __len__(self) -> int:
         return len(self.decoded)
 
-    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
-        return self.view(self.decoded[i], i), self.labels[i]
+    def __getitem__(self, i: int) -> tuple[Tensor, ...]:
+        return self.view(self.decoded[i], i), *(numbers[i] for numbers in self.numbers)
 
 
 def decoded_budget() -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import pytorch_lightning as pl
@@ -18,15 +18,25 @@ from hypersphere.seeds import derive, generator
 
 CHUNK = 500  # images per batch where nothing is trained
 
-Everything = dict[str, tuple[Iterable[Tensor], Tensor]]  # split -> batches of images, labels
+# split -> batches of images, labels, and the numbers that are learned where there are some
+Everything = dict[str, tuple[Iterable[Tensor], Tensor, Tensor | None]]
 
 
 class EpochBatches:
-    """The batches of one epoch: (images (b, c, h, w) uint8, labels (b,)), augmented if asked."""
+    """The batches of one epoch: (images (b, c, h, w) uint8, labels (b,)), augmented if asked, and
+    where `values` (n,) are given a third part, theirs (b,)."""
 
-    def __init__(self, training: Training, images: Tensor, labels: Tensor, epoch: int) -> None:
+    def __init__(
+        self,
+        training: Training,
+        images: Tensor,
+        labels: Tensor,
+        epoch: int,
+        values: Tensor | None = None,
+    ) -> None:
         self.batches = batches_of_epoch(training, labels, epoch)
-        self.images, self.labels = images, labels
+        self.images = images
+        self.numbers = [labels] if values is None else [labels, values]
         self.augmentation = training.data.augmentation
         seed = derive("augmentation", training.settings.seed, epoch)
         self.draws = torch.Generator().manual_seed(seed)
@@ -34,7 +44,7 @@ class EpochBatches:
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         for batch in self.batches:
             index = torch.from_numpy(batch).to(self.images.device)
             if self.augmentation is None:
@@ -43,7 +53,7 @@ class EpochBatches:
             else:
                 padding, flip = self.augmentation.crop_padding, self.augmentation.flip
                 images = crop_and_flip(self.images, index, padding, flip, self.draws)
-            yield images, self.labels[index]
+            yield images, *(numbers[index] for numbers in self.numbers)
 
 
 class Chunks:
@@ -82,6 +92,8 @@ class SmallImages(pl.LightningDataModule):
                 images = images[chosen].contiguous(memory_format=torch.channels_last)
             return images.to(device), seen_labels(self.training, labels[chosen]).to(device)
 
+        values = values_of(self.training, data.train_targets)
+        self.values = None if values is None else values[used].to(device)
         self.train = part(data.train_images, data.train_labels, used)
         self.test = part(data.test_images, data.test_labels, tested)
         self.held = part(data.train_images, data.train_labels, held)
@@ -89,11 +101,15 @@ class SmallImages(pl.LightningDataModule):
     def train_dataloader(self) -> EpochBatches:
         """Called at the start of every epoch (the trainer reloads it)."""
         epoch = self.trainer.current_epoch if self.trainer else 0
-        return EpochBatches(self.training, *self.train, epoch)
+        return EpochBatches(self.training, *self.train, epoch, self.values)
 
     def train_labels(self) -> Tensor:
         """Labels (n,) of the images trained on, held-out ones left out."""
         return self.train[1]
+
+    def train_values(self) -> Tensor | None:
+        """The numbers (n,) of those images that are learned, None where none are."""
+        return self.values
 
     def val_dataloader(self) -> list[Chunks]:
         """Test images, then the held-out training images if there are any."""
@@ -103,8 +119,16 @@ class SmallImages(pl.LightningDataModule):
         """All images of all classes, not augmented."""
         data = load(self.training.data.name)
         return {
-            "train": (data.train_images.split(CHUNK), data.train_labels),
-            "test": (data.test_images.split(CHUNK), data.test_labels),
+            "train": (
+                data.train_images.split(CHUNK),
+                data.train_labels,
+                values_of(self.training, data.train_targets),
+            ),
+            "test": (
+                data.test_images.split(CHUNK),
+                data.test_labels,
+                values_of(self.training, data.test_targets),
+            ),
         }
 
 
@@ -119,6 +143,11 @@ def batches_of_epoch(training: Training, labels: Tensor, epoch: int) -> list[np.
         return list(batches.epoch(labels.cpu().numpy(), draws))
     except ValueError as error:
         raise UserError(f"batches ({training.data.name}): {error}") from None
+
+
+def values_of(training: Training, targets: Mapping[str, Tensor]) -> Tensor | None:
+    """Of a dataset's numbers those (n,) that the configuration learns."""
+    return None if training.data.target is None else targets[training.data.target]
 
 
 def of_seen_classes(training: Training, labels: Tensor) -> Tensor:

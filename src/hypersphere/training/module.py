@@ -16,7 +16,7 @@ from hypersphere.config.training import Training
 from hypersphere.data.transforms import ToInput
 from hypersphere.errors import UserError
 from hypersphere.evaluation.embeddings import Embeddings
-from hypersphere.heads import Head
+from hypersphere.heads import Head, ValueHead
 from hypersphere.seeds import derive
 from hypersphere.training.images import Everything
 
@@ -69,15 +69,16 @@ class TrainingModule(pl.LightningModule):
         self.class_weights: Tensor | None = None
         self._accuracies: dict[str, float] = {}
 
-    def step(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Loss of one batch. images: (n, c, h, w) uint8; labels: (n,) among the seen classes."""
+    def step(self, images: Tensor, labels: Tensor, *values: Tensor) -> Tensor:
+        """Loss of one batch. images: (n, c, h, w) uint8; labels: (n,) among the seen classes;
+        values: (n,) where the head learns a number of each image."""
         embeddings = self.network(images)
         # Losses stay in float32: bfloat16 cosines would move the few-shot results.
         with torch.autocast(embeddings.device.type, enabled=False):
             weights = None if self.class_weights is None else self.class_weights[labels]
-            return self.network.head.loss(embeddings, labels, weights)
+            return self.network.head.loss(embeddings, labels, weights, *values)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, ...], _: int) -> Tensor:
         loss = self.step(*batch)
         self._loss_sum += loss.detach()
         self._batches += 1
@@ -85,9 +86,12 @@ class TrainingModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         self._stop_if_diverged()
+        head = self.network.head
+        if isinstance(head, ValueHead):
+            head.prepare(self.trainer.datamodule.train_values())
         if self.training_config.settings.class_weights == "balanced":
             labels = self.trainer.datamodule.train_labels()
-            counts = labels.bincount(minlength=self.network.head.num_classes)
+            counts = labels.bincount(minlength=head.num_classes)
             self.class_weights = (len(labels) / (len(counts) * counts)).to(self.device)
 
     def on_train_epoch_start(self) -> None:
@@ -171,5 +175,6 @@ def embed(network: Network, everything: Everything, precision: str) -> Embedding
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             return torch.cat([network(images.to(device)).cpu() for images in batches])
 
-    (train, train_labels), (test, test_labels) = everything["train"], everything["test"]
-    return Embeddings(run(train), train_labels, run(test), test_labels)
+    train, train_labels, train_values = everything["train"]
+    test, test_labels, test_values = everything["test"]
+    return Embeddings(run(train), train_labels, run(test), test_labels, train_values, test_values)
