@@ -134,10 +134,13 @@ def _run(options: argparse.Namespace) -> int:
         )
     plan, store = _planned(options)
     skipped = {i: reason for i in plan.items if (reason := blocked(i)) and plan.missing(store, [i])}
-    if options.item and skipped:
-        raise UserError(f"{options.item}: {'; '.join(dict.fromkeys(skipped.values()))}")
+    unready = plan.unready(store)
+    missing = plan.missing(store)
+    todo = [node for node in missing if node.id not in unready]
+    if options.item and missing and not todo:
+        raise UserError(f"{options.item}: {'; '.join(dict.fromkeys(unready.values()))}")
+    started = {i for i in skipped if any(node.id not in unready for node in i.every_node())}
     collect(plan, store, options.preset)  # an unwritable folder shows before anything trains
-    todo = plan.missing(store, [item for item in plan.items if item not in skipped])
     failures = []
     # Whatever has no past record counts the same: the time left then goes by the number of runs.
     weights = {node.id: expected_seconds([node], store)[0] for node in todo}
@@ -155,8 +158,10 @@ def _run(options: argparse.Namespace) -> int:
     store = _store()
     collect(plan, store, options.preset)
     tables = render(plan, store, options.preset)
-    for line in _by_reason({f"{i.paper.key} {i.spec.name}": why for i, why in skipped.items()}):
-        _say(f"not run: {line}")
+    for said, partly in (("not run", False), ("run in part", True)):
+        of_kind = {i: why for i, why in skipped.items() if (i in started) == partly}
+        for line in _by_reason({f"{i.paper.key} {i.spec.name}": w for i, w in of_kind.items()}):
+            _say(f"{said}: {line}")
     print(f"{len(tables)} tables, claims and {store.results / options.preset / 'index.html'}")
     if failures:
         print(

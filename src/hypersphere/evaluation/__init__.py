@@ -6,6 +6,7 @@ from hypersphere.evaluation.held_out_classes import held_out_classes
 from hypersphere.evaluation.incremental import incremental
 from hypersphere.evaluation.novel import novel_classes
 from hypersphere.evaluation.random_classes import random_classes
+from hypersphere.evaluation.rising_classes import rising_classes
 from hypersphere.evaluation.values import values
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "incremental",
     "novel_classes",
     "random_classes",
+    "rising_classes",
     "values",
 ]

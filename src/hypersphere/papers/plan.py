@@ -27,6 +27,7 @@ from hypersphere.config.components import check
 from hypersphere.data.facts import DATASETS
 from hypersphere.data.inventory import unready
 from hypersphere.errors import UserError
+from hypersphere.papers.curves import of_curve
 from hypersphere.papers.spec import (
     ItemSpec,
     Paper,
@@ -109,13 +110,7 @@ class PlannedItem:
     @property
     def datasets(self) -> set[str]:
         """Names of the datasets, and of other files, that its trainings and computations read."""
-        computed = [
-            node.component.params.get("data")
-            for node in self.every_node()
-            if isinstance(node, Computation)
-        ]
-        trained = [t.components["head"].params.get("data") for t in self.trainings]
-        return {t.data.name for t in self.trainings} | {name for name in computed + trained if name}
+        return set[str]().union(*map(reads, self.every_node()))
 
 
 @dataclass
@@ -134,6 +129,13 @@ class Plan:
             for node in self.nodes.values()
             if store.get(node.id) is None and not chosen.isdisjoint(self.users[node.id])
         ]
+
+    def unready(self, store: Store) -> dict[str, str]:
+        """Ids of the missing nodes that cannot be worked out here now -> why: a dataset is not here
+        (and how to get it)."""
+        why = cache(_reasons)  # thousands of nodes read the same few
+        found = {node.id: why(frozenset(reads(node))) for node in self.missing(store)}
+        return {node_id: reason for node_id, reason in found.items() if reason}
 
     def trainings(self) -> list[Training]:
         return [node for node in self.nodes.values() if isinstance(node, Training)]
@@ -170,6 +172,7 @@ def preset_of(declared: Paper, spec: ItemSpec, preset: str) -> PresetSpec:
 
 def plan_item(declared: Paper, spec: ItemSpec, preset: str) -> PlannedItem:
     """Expand one item: every row of its published CSV becomes a cell with one node per unit."""
+    spec = spec.in_preset(preset)
     rows = _rows(declared, spec, preset)
     return PlannedItem(
         declared, spec, preset, tuple(_cell(declared, spec, preset, row) for row in rows)
@@ -179,6 +182,7 @@ def plan_item(declared: Paper, spec: ItemSpec, preset: str) -> PlannedItem:
 def _cell(declared: Paper, spec: ItemSpec, preset: str, row: Mapping[str, str]) -> PlannedCell:
     keys, printed = cell_keys(row), (row.get("value", ""), row.get("std", ""))
     _by_key(spec.margin, keys, f"{spec.name}: margin")  # stated before anything runs
+    _by_key(spec.scale, keys, f"{spec.name}: scale")
     if spec.largest is not None and keys.get(spec.largest.by) in spec.largest.words:
         sources = _sources(declared, spec, preset, spec.largest.of(keys))
         unnamed = dict.fromkeys(("", *spec.variants), "")
@@ -198,7 +202,7 @@ def _nodes(
     """By unit, what holds the number of a cell."""
     settings = preset_of(declared, spec, preset)
     if spec.computation is not None:
-        overrides = _overrides(spec, preset, keys, settings)
+        overrides = _overrides(spec, keys, settings)
         if spec.unit == "deterministic":
             return {"value": _computation(spec, settings, overrides)}
         return {
@@ -206,7 +210,7 @@ def _nodes(
             for seed in settings.seeds
         }
     source = _metric(spec, keys).partition("/")[0]
-    overrides = _overrides(spec, preset, keys, settings)
+    overrides = _overrides(spec, keys, settings)
     return {
         str(seed): _node(declared.key, preset, spec, overrides, seed, source)
         for seed in settings.seeds
@@ -258,9 +262,21 @@ def _computation(spec: ItemSpec, settings: PresetSpec, overrides: Selection) -> 
 
 
 def blocked(item: PlannedItem) -> str | None:
-    """Why an item cannot be run here now (a dataset is missing, and how to get it), or None."""
-    reasons = [reason for name in sorted(item.datasets) if (reason := unready(name))]
-    return "; ".join(reasons) or None
+    """Why an item, or a part of it, cannot be run here now (a dataset is missing, and how to get
+    it), or None."""
+    return _reasons(frozenset(item.datasets))
+
+
+def reads(node: Node) -> set[str]:
+    """Names of the datasets, and of other files, that a node and its training read."""
+    training = _training(node)
+    component = training.components["head"] if training else node.component
+    named = {training.data.name} if training else set()
+    return named | {name for name in (component.params.get("data"),) if name}
+
+
+def _reasons(names: frozenset[str]) -> str | None:
+    return "; ".join(why for name in sorted(names) if (why := unready(name))) or None
 
 
 def stale(plan: Plan, store: Store) -> dict[str, str]:
@@ -302,6 +318,8 @@ def value_of(record: Record, name: str, unit: str, scale: float) -> dict[str, fl
     """
     if record["diverged"]:
         return {"": math.nan}
+    if (number := of_curve(record, name)) is not None:
+        return {"": scale * number}
     if name not in record["metrics"]:
         raise UserError(f"run {record['run_id']} has no number {name!r}; see the item's `metric`")
     value = record["metrics"][name]
@@ -366,12 +384,9 @@ def _composed(options: tuple[str, ...], values: str) -> tuple[Training, dict[str
     return split_config(compose_values(options, json.loads(values)))
 
 
-def _overrides(
-    spec: ItemSpec, preset: str, keys: Mapping[str, str], settings: PresetSpec
-) -> Selection:
+def _overrides(spec: ItemSpec, keys: Mapping[str, str], settings: PresetSpec) -> Selection:
     found: Selection = {"recipe": spec.recipe}
-    own = spec.presets.get(preset)
-    for column, chosen in (spec.select | (own.select if own else {})).items():
+    for column, chosen in spec.select.items():
         if column not in keys:
             raise UserError(
                 f"{spec.name}: select.{column}: no such column (there are {list(keys)})"

@@ -11,6 +11,7 @@ from hypersphere.papers.plan import Plan, PlannedCell, PlannedItem, make_plan, v
 from hypersphere.papers.spec import ItemSpec, Paper, paper, paper_keys, published_rows
 from hypersphere.reporting import claims, derived, page, plots, tables
 from hypersphere.reporting.cells import Cell, Item
+from hypersphere.reporting.declared import ByKey
 from hypersphere.store import Store, artifacts, read_lines, write_lines
 
 
@@ -176,6 +177,7 @@ def _cell(planned: PlannedItem, cell: PlannedCell, store: Store, variant: str) -
         except ValueError as error:
             raise UserError(f"{spec.name}: largest: {error}") from None
     name = cell.metrics[""].partition("/")[2]
+    scale = spec.scale.of(cell.keys) if isinstance(spec.scale, ByKey) else spec.scale
     values: dict[str, float] = {}
     run_ids, arrays, done = [], {}, 0
     for unit, node in cell.nodes.items():
@@ -184,7 +186,7 @@ def _cell(planned: PlannedItem, cell: PlannedCell, store: Store, variant: str) -
         done += 1
         # Cells name the training behind a number: what a reader looks up is the run.
         run_ids.append(record["parent"] if record["kind"] == "evaluation" else record["run_id"])
-        for suffix, value in value_of(record, name, spec.unit, spec.scale).items():
+        for suffix, value in value_of(record, name, spec.unit, scale).items():
             values[f"{unit}{suffix}"] = value
         if (sha256 := record.get("artifacts", {}).get(spec.plot.artifact)) and not variant:
             arrays[unit] = artifacts.load(_artifact(planned, store, record["run_id"]), sha256)

@@ -29,6 +29,7 @@ NOT_ITEMS = ("about", "claims", "recipe", *PRESETS)  # files beside the items
 _STRICT = pydantic.ConfigDict(extra="forbid")
 Grid = dict[str, list[str | int | float]]
 Selection = dict[str, Any]
+Select = dict[str, str | dict[str, Selection]]
 
 
 class PresetSpec(pydantic.BaseModel):
@@ -65,7 +66,7 @@ class About(pydantic.BaseModel):
 
 class ItemPreset(pydantic.BaseModel):
     """What an item does otherwise than its paper's preset (see PresetSpec), the values of its grid
-    (of each of them) that differ, and what columns select instead; None: the same."""
+    (of each of them) that differ, and printed values that select otherwise; None: the same."""
 
     model_config = _STRICT
     protocol: Literal["exact", "shortened", "substitute"] | None = None
@@ -73,7 +74,7 @@ class ItemPreset(pydantic.BaseModel):
     seeds: Annotated[list[int], pydantic.Field(min_length=1)] | None = None
     instead: Selection | None = None
     grid: Grid | None = None
-    select: dict[str, str | dict[str, Selection]] = {}
+    select: Select = {}
 
 
 Word = str | ByKey[str]  # of the metric
@@ -84,14 +85,14 @@ Unit = Literal["split", "seed", "draw", "deterministic"]
 class Variant(pydantic.BaseModel):
     """What a variant of an item has in the place of the primary's.
 
-    words: of the metric. select, overrides: with them the variant has runs of its own, where they
-    ask for others than the primary has. unit: its own. note: said under its table. A
+    words: of the metric. select (of the printed values that select otherwise), overrides: with them
+    the variant has runs of its own, where they ask for others than the primary has. unit: its own. note: said under its table. A
     variant of words alone may be written as these words.
     """
 
     model_config = _STRICT
     words: dict[str, Word] = {}
-    select: dict[str, str | dict[str, Selection]] = {}
+    select: Select = {}
     overrides: Selection = {}
     unit: Unit | None = None
     note: str = ""
@@ -116,13 +117,15 @@ class ItemSpec(pydantic.BaseModel):
     overrides: for every run of the item. In texts of either `{column}` stands for a cell's key and
         `{word}` for one of `words`. parent: overrides that, put on top of a cell's own,
         describe the base run that its run starts from.
-    metric: `<evaluation>/<name of the number>`, or `training/<name>`, or `<computation>/<name>`;
+    metric: `<evaluation>/<name of the number>`, or `training/<name>` (of its end, or of its curve:
+        curves.py), or `<computation>/<name>`;
         `{column}` stands for a cell's key and `{word}` for one of `words`.
     variants: name -> what replaces the primary's (Variant).
     margin: in the printed unit; one, or one by the value of a key column.
     largest: by the value of a key column, cells that no run holds: the largest of other items'.
         The metric is for the other cells.
-    scale: our numbers are multiplied by it to be in the printed unit (100 for per cent).
+    scale: our numbers are multiplied by it to be in the printed unit (100 for per cent); one, or
+        one by the value of a key column.
     computation: a component that gives the numbers without training; `computation.<parameter>` in
         `select` or `overrides` sets one. By any unit but `deterministic` it takes a `seed`, unless
         a cell has its own.
@@ -141,15 +144,22 @@ class ItemSpec(pydantic.BaseModel):
     margin: Margin | ByKey[Margin]
     metric: str = ""
     metric_label: str = "accuracy"
-    select: dict[str, str | dict[str, Selection]] = {}
+    select: Select = {}
     overrides: Selection = {}
     parent: Selection | None = None
     words: dict[str, Word] = {}
     variants: dict[str, Variant] = {}
     largest: ByKey[Largest] | None = None
-    scale: float = 1.0
+    scale: float | ByKey[float] = 1.0
     computation: dict[str, Any] | None = None
     presets: dict[Preset, ItemPreset] = {}
+
+    def in_preset(self, preset: str) -> ItemSpec:
+        """The item with what its columns select in a preset."""
+        own = self.presets.get(preset)  # type: ignore[call-overload]
+        if own is None or not own.select:
+            return self
+        return self.model_copy(update={"select": _otherwise(self.select, own.select)})
 
     def varied(self, variant: str) -> ItemSpec:
         """The item as one of its variants has it."""
@@ -157,7 +167,7 @@ class ItemSpec(pydantic.BaseModel):
         return self.model_copy(
             update={
                 "words": self.words | own.words,
-                "select": self.select | own.select,
+                "select": _otherwise(self.select, own.select),
                 "overrides": self.overrides | own.overrides,
                 "unit": own.unit or self.unit,
             }
@@ -235,6 +245,16 @@ def published_rows(key: str, name: str) -> list[dict[str, str]]:
 def cell_keys(row: dict[str, str]) -> dict[str, str]:
     """The key columns of a published row."""
     return {column: text for column, text in row.items() if column not in NOT_KEYS}
+
+
+def _otherwise(select: Select, own: Select) -> Select:
+    """`select` with the printed values of `own` in the place of its own."""
+    found = dict(select)
+    for column, chosen in own.items():
+        before = found.get(column)
+        both = isinstance(before, dict) and isinstance(chosen, dict)
+        found[column] = {**before, **chosen} if both else chosen
+    return found
 
 
 def _items(file: Path) -> dict[str, ItemSpec]:

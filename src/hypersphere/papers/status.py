@@ -17,7 +17,8 @@ def plan_summary(plan: Plan, store: Store, workers: int) -> dict[str, Any]:
     missing = plan.missing(store)
     unfinished = [item for item in plan.items if plan.missing(store, [item])]
     reasons = {f"{i.paper.key} {i.spec.name}": r for i in unfinished if (r := blocked(i))}
-    runnable = plan.missing(store, [item for item in unfinished if not blocked(item)])
+    unready = plan.unready(store)
+    runnable = [node for node in missing if node.id not in unready]
     seconds, unknown = expected_seconds(runnable, store)
     known = not math.isnan(seconds)
     return {

@@ -8,7 +8,9 @@ open unless the protocol is the paper's:
   least so much greater (negative: not much less), in the table's unit;
 * `differs` with `than` and `by`: these cells and those, whichever is greater: supported when the
   90 % interval of the difference lies wholly outside +-by, contradicted when it lies inside;
-* `falls` or `rises`: adjacent cells along a numeric key; `beside`: keys that change with it;
+* `agrees` with `than` and `by`: the other way round, no farther apart than that;
+* `falls` or `rises`: adjacent cells along a numeric key; `beside`: keys that change with it; with
+  `gain` and `over` not the cells' values but the relative gains of those over these;
 * `above` or `below`: every cell against a number; `shortened: true` where that number holds for
   any training (the bound of a function, half the way to the next target);
 * `equals`: key column -> {its value: the number}, for numbers without chance;
@@ -22,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -33,8 +35,9 @@ from hypersphere.reporting.verdicts import by_interval, common_units, interval, 
 KINDS = {
     "greater": {"than", "by"},
     "differs": {"than", "by"},
-    "falls": {"beside"},
-    "rises": {"beside"},
+    "agrees": {"than", "by"},
+    "falls": {"beside", "gain", "over"},
+    "rises": {"beside", "gain", "over"},
     "above": {"shortened"},
     "below": {"shortened"},
     "equals": set(),
@@ -44,6 +47,7 @@ KINDS = {
 NEEDS = {
     "greater": {"than"},
     "differs": {"than", "by"},
+    "agrees": {"than", "by"},
     "wider": {"than"},
     "gains": {"over", "reaches"},
 }
@@ -85,7 +89,7 @@ def _kind(part: Mapping[str, Any], where: str) -> str:
             return kinds[0]
     raise ValueError(
         f"{where}: a part has `tables`, optional `where`, and one of `greater` with `than`,"
-        " `differs` with `than` and `by`,"
+        " `differs` or `agrees` with `than` and `by`,"
         " `falls`, `rises`, `above`, `below`, `equals`, `wider` with `than`, `gains` with `over`"
         f" and `reaches`; got {sorted(part)}"
     )
@@ -119,12 +123,14 @@ def _differs(
     cells: Sequence[Cell], part: Mapping[str, Any], unit: str, place: str
 ) -> list[Comparison]:
     found = []
-    for one, other in _pairs(cells, part["differs"], part["than"], place):
+    kind = "differs" if "differs" in part else "agrees"
+    for one, other in _pairs(cells, part[kind], part["than"], place):
         units = common_units(one.values, other.values)
         bounds = interval([one.values[u] - other.values[u] for u in units])
         done = one.complete and other.complete and bounds is not None
         verdict = by_interval(len(units), *bounds, float(part["by"])) if done else "inconclusive"
-        outcome = {"differs": "supported", "reproduced": "contradicted"}.get(verdict, "open")
+        says = {"differs": "differs", "reproduced": "agrees"}.get(verdict)
+        outcome = "open" if says is None else "supported" if says == kind else "contradicted"
         found.append(Comparison(outcome, len(units), unit))
     return found
 
@@ -152,15 +158,27 @@ def _pairs(
 def _falls(
     cells: Sequence[Cell], part: Mapping[str, Any], unit: str, place: str
 ) -> list[Comparison]:
-    steps = _steps(cells, part["falls"], part.get("beside", []), place)
+    steps = _steps(_series(cells, part, place), part["falls"], part.get("beside", []), place)
     return [_cells(before, after, unit) for before, after in steps]
 
 
 def _rises(
     cells: Sequence[Cell], part: Mapping[str, Any], unit: str, place: str
 ) -> list[Comparison]:
-    steps = _steps(cells, part["rises"], part.get("beside", []), place)
+    steps = _steps(_series(cells, part, place), part["rises"], part.get("beside", []), place)
     return [_cells(after, before, unit) for before, after in steps]
+
+
+def _series(cells: Sequence[Cell], part: Mapping[str, Any], place: str) -> Sequence[Cell]:
+    """The cells themselves, or what one gains over the others as cells of their own."""
+    if "gain" not in part:
+        return cells
+    found = []
+    for gain, rests_on in gains(cells, part["gain"], part.get("over", []), place):
+        done = all(cell.complete for cell in rests_on)
+        planned = len(gain) if done else len(gain) + 1
+        found.append(replace(rests_on[0], values=dict(gain), planned=planned))
+    return found
 
 
 def _above(
@@ -239,7 +257,7 @@ def _gains(
 ) -> list[Comparison]:
     """Supported when one place reaches it, contradicted when all places stay below."""
     found = []
-    for gain, rests_on in relative_gains(cells, part["gains"], part["over"], place):
+    for gain, rests_on in gains(cells, part["gains"], part["over"], place):
         done = all(_counts(each) for each in rests_on)
         found.append(_compare(gain, dict.fromkeys(gain, float(part["reaches"])), done, unit))
     if not found:
@@ -251,17 +269,19 @@ def _gains(
     return [Comparison(outcome, min(each.n for each in found), found[0].unit)]
 
 
-def relative_gains(
+def gains(
     cells: Sequence[Cell],
-    gains: Mapping[str, Any],
+    these: Mapping[str, Any],
     over: Sequence[Mapping[str, Any]],
     place: str,
+    relative: bool = True,
 ) -> list[tuple[Values, list[Cell]]]:
-    """For every cell with the keys `gains`: its relative gain, by common unit, over the best of the
-    cells `over` that agree in every other key; and the cells that this rests on."""
-    compared = {*gains, *(key for other in over for key in other)}
+    """For every cell with `these` keys: its gain (relative, or the difference), by common unit,
+    over the best of the cells `over` that agree in every other key; and the cells that this rests
+    on."""
+    compared = {*these, *(key for other in over for key in other)}
     found: list[tuple[Values, list[Cell]]] = []
-    for cell in select_cells(cells, gains, place):
+    for cell in select_cells(cells, these, place):
         others = [
             other
             for names in over
@@ -272,7 +292,10 @@ def relative_gains(
             continue
         units = set.intersection(*({*each.values} for each in (cell, *others)))
         best = {u: largest_of(each.values[u] for each in others) for u in units}
-        gain = {u: cell.values[u] / best[u] - 1 if best[u] else math.nan for u in units}
+        if relative:
+            gain = {u: cell.values[u] / best[u] - 1 if best[u] else math.nan for u in units}
+        else:
+            gain = {u: cell.values[u] - best[u] for u in units}
         found.append((gain, [cell, *others]))
     return found
 
@@ -286,6 +309,7 @@ def largest_of(values: Iterable[float]) -> float:
 _MAKERS = {
     "greater": _greater,
     "differs": _differs,
+    "agrees": _differs,
     "falls": _falls,
     "rises": _rises,
     "above": _above,

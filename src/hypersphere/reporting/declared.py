@@ -32,7 +32,8 @@ class Largest(pydantic.BaseModel):
 
     tables: names of the items. where: key -> value or values of the cells that count. gains, over:
     not the cells' numbers but the relative gains of those with these keys over the best of the
-    others, as the claims have it (comparisons.py). scale: into the printed unit.
+    others, as the claims have it (comparisons.py); with `relative: false` the differences. scale:
+    into the printed unit.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid")
@@ -40,4 +41,5 @@ class Largest(pydantic.BaseModel):
     where: dict[str, Any] = {}
     gains: dict[str, Any] | None = None
     over: list[dict[str, Any]] = []
+    relative: bool = True
     scale: float = 1.0

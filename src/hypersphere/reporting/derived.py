@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hypersphere.reporting.cells import PROTOCOLS, Cell
-from hypersphere.reporting.comparisons import Values, largest_of, relative_gains
+from hypersphere.reporting.comparisons import Values, gains, largest_of
 from hypersphere.reporting.declared import Largest
 
 
@@ -15,7 +15,9 @@ def describe(how: Largest, unit: str) -> str:
     what = "largest value"
     if how.gains is not None:
         others = " and ".join(map(_said, how.over))
-        what = f"largest relative gain of {_said(how.gains)} over the better of {others}"
+        gain = "relative gain" if how.relative else "difference"
+        best = "the better of " if len(how.over) > 1 else ""
+        what = f"largest {gain} of {_said(how.gains)} over {best}{others}"
     places = f" at {_said(how.where)}" if how.where else ""
     scaled = "" if how.scale == 1 else f", times {how.scale:g}"
     return f"{what} in {', '.join(how.tables)}{places}, within each {unit}{scaled}"
@@ -47,7 +49,7 @@ def largest(
         if how.gains is None:
             found = [(cell.values, [cell]) for cell in tables[name]]
         else:
-            found = relative_gains(tables[name], how.gains, how.over, name)
+            found = gains(tables[name], how.gains, how.over, name, how.relative)
         numbers += [values for values, _ in found]
         used += [cell for _, rests_on in found for cell in rests_on]
     if not numbers:
