@@ -251,4 +251,11 @@ def test_the_softmax_head():
     assert head.loss(z, y).item() == pytest.approx(F.cross_entropy(expected, y).item())
     assert torch.allclose(head.scores(z, head.class_vectors), expected - head.bias)
     assert Softmax(6, 4, bias=False).bias is None
+    for bias in (True, False):
+        torch.manual_seed(0)
+        head = Softmax(6, 4, bias=bias, initialisation="torch")
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(6, 4, bias)
+        assert torch.equal(head.logits(z), layer(z)) and not torch.equal(head.logits(z), expected)
+        assert head.state_dict().keys() == Softmax(6, 4, bias=bias).state_dict().keys()
     assert isinstance(NormalizedSoftmax(6, 4, scale=1.0).loss(z, y), torch.Tensor)

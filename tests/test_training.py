@@ -41,6 +41,9 @@ SELECTED = (
     "select=lowest_validation_loss",
 )
 
+# Class means of the features so far, condensed in the epoch after the first.
+CONDENSED = ("head=deep_ncm", "head.means=condensation", "head.every=50", "class_weights=balanced")
+
 
 @pytest.fixture
 def store(tmp_path):
@@ -241,8 +244,9 @@ def test_the_record_is_written_last(small, store, monkeypatch):
         (EVENTFUL, 1),
         (EVENTFUL, 2),
         (SELECTED, 3),
+        (CONDENSED, 1),
     ],
-    ids=["nsl", "triplet", "contrastive", "eventful-1", "eventful-2", "selected"],
+    ids=["nsl", "triplet", "contrastive", "eventful-1", "eventful-2", "selected", "condensed"],
 )
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     small, store, other, overrides, after

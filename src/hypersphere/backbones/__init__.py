@@ -2,6 +2,7 @@
 
 from hypersphere.backbones.blocks import MLP, VGG, InceptionBlocks, ResidualBlocks
 from hypersphere.backbones.cnn import CNN
+from hypersphere.backbones.densenet import DenseNet
 from hypersphere.backbones.resnet import CifarResNet
 from hypersphere.backbones.torchvision import TorchvisionResNet
 
@@ -10,6 +11,7 @@ __all__ = [
     "MLP",
     "VGG",
     "CifarResNet",
+    "DenseNet",
     "InceptionBlocks",
     "ResidualBlocks",
     "TorchvisionResNet",

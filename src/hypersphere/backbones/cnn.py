@@ -18,9 +18,10 @@ class CNN(nn.Module):
     (arXiv 2408.01767, section II-A: Conv 32 - Pool - Conv 64 - Pool - Conv 128 - FC 256 - FC 2).
 
     filters: of each convolution; hidden: of the fully connected layer; activation: of the
-    embedding itself (`linear` has none). The paper leaves open: 3x3 kernels, 'same' padding, ReLU
-    inside, Glorot uniform initialisation with zero bias. channels, size: of the input images.
-    Raises ValueError when the image is too small for the number of convolutions.
+    embedding itself (`linear` has none); pool_last: max-pooling after the last convolution too. The
+    paper leaves open: 3x3 kernels, 'same' padding, ReLU inside, Glorot uniform initialisation with
+    zero bias. channels, size: of the input images. Raises ValueError when the image is too
+    small for the number of poolings.
     """
 
     revision = 1
@@ -34,9 +35,10 @@ class CNN(nn.Module):
         hidden: Positive,
         dim: Positive,
         activation: Literal["linear", "sigmoid", "relu", "selu"],
+        pool_last: bool = False,
     ) -> None:
         super().__init__()
-        side = size >> (len(filters) - 1)
+        side = size >> (len(filters) - (not pool_last))
         if side == 0:
             raise ValueError(
                 f"{len(filters)} convolutions pool an image of {size} pixels to nothing"
@@ -47,6 +49,8 @@ class CNN(nn.Module):
                 layers.append(nn.MaxPool2d(2))
             layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
             channels = width
+        if pool_last:
+            layers.append(nn.MaxPool2d(2))
         layers += [
             nn.Flatten(),
             nn.Linear(channels * side * side, hidden),

@@ -15,7 +15,7 @@ Positive = Annotated[int, Field(gt=0)]
 class CifarResNet(nn.Module):
     """Depth 6 n + 2: a 3x3 convolution, three stages of n basic blocks with `width`, 2 `width` and
     4 `width` filters (each stage but the first halves the image), global average pooling, and a
-    linear layer with bias to `dim`.
+    linear layer with bias to `dim` (null: none, the 4 `width` pooled features themselves).
 
     depth: 20, 32, 44, ... shortcut: where a block changes the shape, a `conv3x3` or `conv1x1`
     convolution with batch normalisation. Hyperspherical Prototype Networks' ResNet-32 (arXiv
@@ -33,7 +33,7 @@ class CifarResNet(nn.Module):
         *,
         depth: Annotated[int, Field(ge=8)],
         width: Positive,
-        dim: Positive,
+        dim: Positive | None,
         shortcut: Literal["conv3x3", "conv1x1"],
     ) -> None:
         super().__init__()
@@ -53,8 +53,8 @@ class CifarResNet(nn.Module):
                 blocks.append(BasicBlock(before, filters, stride, shortcut))
                 before = filters
         self.blocks = nn.Sequential(*blocks)
-        self.embedding = nn.Linear(before, dim)
-        self.dim = dim
+        self.embedding = nn.Identity() if dim is None else nn.Linear(before, dim)
+        self.dim = dim or before
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,16 +1,20 @@
-"""torchvision's classification networks without their classifier."""
+"""torchvision's classification networks with features or an embedding instead of classes."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
 from torch import Tensor, nn
+
+Positive = Annotated[int, Field(gt=0)]
 
 
 class TorchvisionResNet(nn.Module):
     """A ResNet (He et al. 2016) as torchvision builds and initialises it, from scratch: features
     (n, dim) after the global average pooling, 512 of ResNet-18 and -34, 2048 of ResNet-50.
 
+    dim: of a linear layer with bias from those features, starting as torch has it; null for none.
     channels, size: of the input images. Raises ValueError for images that are not of 3 channels or
     smaller than 32 pixels, which its five halvings would use up.
     """
@@ -23,6 +27,7 @@ class TorchvisionResNet(nn.Module):
         size: int,
         *,
         architecture: Literal["resnet18", "resnet34", "resnet50"],
+        dim: Positive | None = None,
     ) -> None:
         from torchvision import models  # takes seconds, and plans only check the configuration
 
@@ -33,8 +38,9 @@ class TorchvisionResNet(nn.Module):
                 f" {size} x {size}"
             )
         self.network = getattr(models, architecture)(weights=None)
-        self.dim = self.network.fc.in_features
-        self.network.fc = nn.Identity()
+        features = self.network.fc.in_features
+        self.network.fc = nn.Identity() if dim is None else nn.Linear(features, dim)
+        self.dim = dim or features
 
     def forward(self, images: Tensor) -> Tensor:
         """images: (n, 3, size, size) -> features (n, dim), not normalised."""

@@ -1,6 +1,7 @@
 """Heads: they own the class vectors and turn embeddings into a loss, scores and new classes."""
 
 from hypersphere.heads.base import Head, class_means
+from hypersphere.heads.deep_ncm import DeepNCM
 from hypersphere.heads.metric import Contrastive, Regression, Triplet
 from hypersphere.heads.normalized_softmax import NormalizedSoftmax
 from hypersphere.heads.prototypes import Prototypes
@@ -17,6 +18,7 @@ __all__ = [
     "CenterLoss",
     "ClampedRegression",
     "Contrastive",
+    "DeepNCM",
     "Head",
     "JointPrototypes",
     "MultiTask",

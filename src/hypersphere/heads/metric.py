@@ -13,7 +13,7 @@ from hypersphere import losses, prototypes
 from hypersphere.heads.base import Head, class_means
 
 
-class _Euclidean(Head):
+class Euclidean(Head):
     """Scores are negative squared distances to the class vectors.
 
     normalize: embeddings are scaled to unit length first.
@@ -36,7 +36,7 @@ class _Euclidean(Head):
         return F.normalize(embeddings, dim=-1) if self.normalize else embeddings
 
 
-class Triplet(_Euclidean):
+class Triplet(Euclidean):
     """Triplet loss on unit embeddings, or with `normalize=False` on embeddings as they are; see
     `losses.triplet` for the mining rules. Classified by the nearest mean embedding."""
 
@@ -59,7 +59,7 @@ class Triplet(_Euclidean):
         return losses.triplet(point, labels, self.margin, self.squared, self.mining)
 
 
-class Contrastive(_Euclidean):
+class Contrastive(Euclidean):
     """Contrastive loss on unit embeddings, or with `normalize=False` on embeddings as they are;
     `consecutive` pairs need `batches=pairs`. Classified by the nearest mean embedding.
 
@@ -85,7 +85,7 @@ class Contrastive(_Euclidean):
         return self.factor * losses.contrastive(point, labels, self.margin, self.pairs)
 
 
-class Regression(_Euclidean):
+class Regression(Euclidean):
     """Squared distance to a fixed target per class, ||z - t_y||^2; classified by the nearest target
     (arXiv 2408.01767, section II-G).
 

@@ -3,7 +3,7 @@ cross-entropy, and the center loss on top of it."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -18,19 +18,30 @@ class Softmax(Head):
     """Softmax cross-entropy of w_k z + b_k, the usual last layer (eq. 1 of arXiv 2102.03243).
 
     unit_vectors: ||w_k|| = 1 by normalising in the forward pass; z keeps its length (with
-    `bias=False` the normalised softmax loss of arXiv 2408.01767, section II-C). Initialised as
-    Keras' Dense is: Glorot uniform, zero bias.
+    `bias=False` the normalised softmax loss of arXiv 2408.01767, section II-C). initialisation:
+    `glorot`, as Keras' Dense has it (Glorot uniform, zero bias), or `torch`, as torch.nn.Linear
+    has it (weights and bias uniform within 1 / sqrt(dim)).
     """
 
     classifies = True
 
     def __init__(
-        self, dim: int, num_classes: int, *, bias: bool, unit_vectors: bool = False
+        self,
+        dim: int,
+        num_classes: int,
+        *,
+        bias: bool,
+        unit_vectors: bool = False,
+        initialisation: Literal["glorot", "torch"] = "glorot",
     ) -> None:
         super().__init__(dim, num_classes)
         self.unit_vectors = unit_vectors
-        self.class_vectors = nn.Parameter(nn.init.xavier_uniform_(empty(num_classes, dim)))
-        self.bias = nn.Parameter(zeros(num_classes)) if bias else None
+        if initialisation == "torch":
+            layer = nn.Linear(dim, num_classes, bias)
+            self.class_vectors, self.bias = layer.weight, layer.bias
+        else:
+            self.class_vectors = nn.Parameter(nn.init.xavier_uniform_(empty(num_classes, dim)))
+            self.bias = nn.Parameter(zeros(num_classes)) if bias else None
 
     def loss(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         return losses.cross_entropy(self.logits(embeddings), labels, weights)
