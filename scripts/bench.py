@@ -28,7 +28,7 @@ from hypersphere.data.splits import Split
 from hypersphere.data.transforms import ToInput
 from hypersphere.evaluation import random_classes
 from hypersphere.evaluation.embeddings import Embeddings
-from hypersphere.heads import NormalizedSoftmax
+from hypersphere.heads import DeepNCM, Head, NormalizedSoftmax, Prototypes
 from hypersphere.prototypes import Separation, best_bound, separation
 from hypersphere.seeds import generator
 from hypersphere.training.images import EpochBatches
@@ -74,6 +74,8 @@ def main() -> None:
         rounds,
     )
     report("training step, VGG with 2 blocks, batch 32, 1 core", steps(images, labels), rounds)
+    report("loss, gradient and update alone, 128 features of 64", heads(), rounds, "steps/s")
+    report("training step, ResNet-32, batch 128, 1 core", networks(), rounds)
     report(
         "new classes, 28 seen of 182, 30 draws of 7 sizes, joint balanced accuracy",
         draws_of_classes(),
@@ -159,6 +161,54 @@ def steps(images: torch.Tensor, labels: torch.Tensor) -> dict[str, Callable[[], 
         return run
 
     return {"float32": stepper("fp32"), "bfloat16": stepper("bf16")}
+
+
+def heads() -> dict[str, Callable[[], int]]:
+    """Fixed prototypes beside running class means, on the same features of 100 classes."""
+    g = torch.Generator().manual_seed(0)
+    features = torch.randn(128, 64, generator=g).requires_grad_()
+    labels = torch.randint(100, (128,), generator=g)
+
+    def stepper(head: Head) -> Callable[[], int]:
+        def run() -> int:
+            for _ in range(200):
+                torch.autograd.grad(head.loss(features, labels), features)
+            return 200
+
+        return run
+
+    fixed = Prototypes(64, 100, placement="published", placement_seed=0, steps=0, reduction="sum")
+    return {"HPN": stepper(fixed)} | {
+        f"Deep NCM, {means}": stepper(DeepNCM(64, 100, means=means, decay=0.95, every=781))
+        for means in ("online", "decay", "condensation")
+    }
+
+
+def networks() -> dict[str, Callable[[], int]]:
+    """Two training steps of the same network with each head: forward, backward, SGD."""
+    images = torch.randint(0, 256, (128, 3, 32, 32), dtype=torch.uint8)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(128) % 100
+
+    def stepper(*words: str) -> Callable[[], int]:
+        module = TrainingModule(split_config(compose(["paper=hpn/paper", *words]))[0])
+        optimizer = module.configure_optimizers()[0][0]
+
+        def run() -> int:
+            for _ in range(2):
+                with torch.autocast("cpu", torch.bfloat16):
+                    loss = module.step(images, labels)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            return 2 * len(images)
+
+        return run
+
+    return {
+        "HPN, 100 dimensions": stepper("backbone.dim=100", "head.steps=0"),
+        "Deep NCM, 64 features": stepper("head=deep_ncm", "backbone.dim=null"),
+    }
 
 
 def draws_of_classes() -> dict[str, Callable[[], int]]:
@@ -265,7 +315,7 @@ def report(
     for name, found in rates.items():
         ratio = statistics.median(np.array(found) / first)
         low, mid, high = min(found), statistics.median(found), max(found)
-        print(f"{name:<36}{low:>12,.0f}{mid:>12,.0f}{high:>12,.0f}{ratio:>8.1f}")
+        print(f"{name:<36}{low:>12,.0f}{mid:>12,.0f}{high:>12,.0f}{ratio:>8.2f}")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,8 @@ def test_presets_are_found():
 def test_every_preset_with_every_head(preset, head):
     checked, evaluations = split_config(compose([f"paper={preset}", f"head={head}"]))
     assert len(checked.id) == 12
-    assert evaluations
+    # that recipe's tables take the training's own accuracy
+    assert bool(evaluations) != preset.startswith("hpn/")
     for component in checked.components.values():
         assert component.name and component.params is not None
     if preset.endswith("/quick"):
