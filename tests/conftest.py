@@ -7,6 +7,7 @@ from hypersphere.config import Training, compose, split_config
 from hypersphere.data.fetching import transfer
 from tests import miniatures
 from tests.publisher import Site
+from tests.toy import toy  # noqa: F401 (a fixture)
 
 
 @pytest.fixture(autouse=True)

@@ -284,7 +284,9 @@ def test_measured_placements(tmp_path, monkeypatch):
     assert 0 < means["smallest"] < means["mean"] < means["largest"] < 2
     monkeypatch.setenv("HYPERSPHERE_DATA", str(tmp_path))
     np.save(tmp_path / "points.npy", random_unit(5, 4).numpy())
-    with pytest.raises(UserError, match=r"points.npy: is not the file of this run \(whose sha256 is abc"):
+    with pytest.raises(
+        UserError, match=r"points.npy: is not the file of this run \(whose sha256 is abc"
+    ):
         measured(kind="file", num_classes=5, dim=4, file="points.npy", sha256="abc")
 
 

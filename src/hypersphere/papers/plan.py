@@ -421,7 +421,7 @@ def _metric(spec: ItemSpec, keys: Mapping[str, str]) -> str:
 
 def _filled(spec: ItemSpec, value: Any, keys: Mapping[str, str], where: str) -> Any:
     """A text with a cell's keys and words in their places; other values as they are."""
-    if not isinstance(value, str) or "{" not in value:
+    if not isinstance(value, str):
         return value
     chosen = {
         name: _by_key(word, keys, f"{spec.name}: words.{name}") for name, word in spec.words.items()

@@ -86,8 +86,8 @@ class Variant(pydantic.BaseModel):
     """What a variant of an item has in the place of the primary's.
 
     words: of the metric. select (of the printed values that select otherwise), overrides: with them
-    the variant has runs of its own, where they ask for others than the primary has. unit: its own. note: said under its table. A
-    variant of words alone may be written as these words.
+    the variant has runs of its own, where they ask for others than the primary has. unit: its own.
+    note: said under its table. A variant of words alone may be written as these words.
     """
 
     model_config = _STRICT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hypersphere.reporting.cells import Cell, Item
@@ -146,15 +147,36 @@ def grids(item: Item) -> list[Grid]:
 
 
 def _grid(item: Item, caption: str, members: list[tuple[Cell, Judged]]) -> Grid:
-    texts: dict[tuple[str, ...], dict[str, str]] = {}
-    columns: dict[str, None] = {}
+    texts: dict[tuple[str, ...], dict[tuple[str, ...], str]] = {}
+    columns: dict[tuple[str, ...], None] = {}
     for cell, judged in members:
         row = tuple(cell.keys[name] for name in item.rows)
-        column = " / ".join(cell.keys[name] for name in item.columns) or item.metric_label
+        column = tuple(cell.keys[name] for name in item.columns)
         columns[column] = None
         texts.setdefault(row, {})[column] = cell_text(item, cell, judged)
-    rows = tuple((row, tuple(texts[row].get(column, "") for column in columns)) for row in texts)
-    return Grid(caption, item.rows, tuple(columns), rows)
+    ordered = grouped(columns)
+    by_row = grouped(texts, numbers=False)  # the paper's order
+    rows = tuple((row, tuple(texts[row].get(c, "") for c in ordered)) for row in by_row)
+    names = tuple(" / ".join(column) or item.metric_label for column in ordered)
+    return Grid(caption, item.rows, names, rows)
+
+
+def grouped(labels: Iterable[tuple[str, ...]], numbers: bool = True) -> list[tuple[str, ...]]:
+    """Labels of several parts with those beside each other that share their first part, and so on,
+    in the order they come in; with `numbers` parts that are numbers in ascending order."""
+    found = list(labels)
+    order = ascending if numbers else dict.fromkeys
+    places = [{v: i for i, v in enumerate(order(values))} for values in zip(*found, strict=True)]
+    return sorted(found, key=lambda label: [places[i][value] for i, value in enumerate(label)])
+
+
+def ascending(values: Iterable[str]) -> list[str]:
+    """Each once: in ascending order where all are numbers, else in the order they come in."""
+    found = list(dict.fromkeys(values))
+    try:
+        return sorted(found, key=float)
+    except ValueError:
+        return found
 
 
 def margin_text(item: Item) -> str:

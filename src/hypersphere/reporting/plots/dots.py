@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from hypersphere.reporting.cells import Cell, Item
-from hypersphere.reporting.plots.style import COLOURS, MARKERS, panels, save, titled
+from hypersphere.reporting.layout import ascending
+from hypersphere.reporting.plots.style import COLOURS, MARKERS, in_a_row, panels, save, titled
 from hypersphere.reporting.verdicts import Judged, as_number, judge
 
 
@@ -31,21 +32,21 @@ def write(item: Item, folder: Path) -> tuple[Path, Path] | None:
             axis.set_title(name, fontsize=8)
         axes[0].set_ylabel(item.metric_label)
         figure.suptitle(titled(item, len(groups)), fontsize=8.5)
-        columns = min(3 * len(groups), 6)
+        handles = _legend(item)
         figure.legend(
-            handles=_legend(item), loc="outside lower center", ncols=columns, frameon=False,
-            fontsize=7,
+            handles=handles, loc="outside lower center", frameon=False, fontsize=7,
+            ncols=in_a_row(handles, len(groups), most=min(3 * len(groups), 6)),
         )  # fmt: skip
         return save(figure, item, folder)
 
 
 def _panel(axis: Axes, item: Item, cells: list[Cell]) -> None:
     rows = list(dict.fromkeys(_row(item, cell) for cell in cells))
-    series = _series(item)
-    width = 0.8 / len(series)
+    own = [name for name in _series(item) if name in {_last(item, cell) for cell in cells}]
+    width = 0.8 / len(own)
     for cell in cells:
-        index = series.index(_last(item, cell))
-        x = rows.index(_row(item, cell)) + (index - (len(series) - 1) / 2) * width
+        place, index = own.index(_last(item, cell)), _series(item).index(_last(item, cell))
+        x = rows.index(_row(item, cell)) + (place - (len(own) - 1) / 2) * width
         colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
         published = as_number(cell.published)
         if published is not None and math.isfinite(published):
@@ -87,7 +88,7 @@ def _row(item: Item, cell: Cell) -> str:
 
 
 def _series(item: Item) -> list[str]:
-    return list(dict.fromkeys(_last(item, cell) for cell in item.cells))
+    return ascending(_last(item, cell) for cell in item.cells)
 
 
 def _last(item: Item, cell: Cell) -> str:

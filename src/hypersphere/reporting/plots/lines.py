@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from hypersphere.reporting.cells import Cell, Item
 from hypersphere.reporting.kinds import Lines
-from hypersphere.reporting.plots.style import look, panels, save, several, titled
+from hypersphere.reporting.plots.style import in_a_row, look, panels, save, several, titled
 from hypersphere.reporting.verdicts import as_number
 
 
@@ -29,10 +29,11 @@ def write(item: Item, plot: Lines, folder: Path) -> tuple[Path, Path] | None:
             axis.set_title(name, fontsize=8)
         axes[0].set_ylabel(plot.y_label)
         figure.suptitle(titled(item, len(groups)), fontsize=8.5)
+        handles = _legend(item, plot, series)
         figure.legend(
-            handles=_legend(item, plot, series), loc="outside lower center",
-            ncols=min(4 * len(groups), 8), frameon=False, fontsize=7, title=_band(item),
-            title_fontsize=7, columnspacing=1.0, handlelength=1.6,
+            handles=handles, loc="outside lower center",
+            ncols=in_a_row(handles, len(groups), most=min(4 * len(groups), 8)), frameon=False,
+            fontsize=7, title=_band(item), title_fontsize=7, columnspacing=1.0, handlelength=1.6,
         )  # fmt: skip
         return save(figure, item, folder)
 

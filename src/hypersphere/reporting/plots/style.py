@@ -4,7 +4,7 @@ the same numbers."""
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from hypersphere.files import write_atomically
 from hypersphere.reporting.cells import Item
@@ -92,6 +93,12 @@ def titled(item: Item, number: float = 1.0) -> str:
     else:
         warning = ""
     return "\n".join([*lines, *textwrap.wrap(warning, width)])
+
+
+def in_a_row(handles: Sequence[Line2D], number: int, most: int) -> int:
+    """How many names of a legend fit beside each other under `number` panels, `most` at most."""
+    widest = max(len(str(handle.get_label())) for handle in handles) + 6
+    return max(1, min(most, 66 * number // widest))
 
 
 def several(number: int, unit: str) -> str:
