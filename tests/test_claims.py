@@ -185,6 +185,15 @@ def outcome(part, items, preset="paper"):
          "2 supported, 0 contradicted"),
         ({"differs": {"method": "new"}, "than": {"method": "old"}, "by": 0.15},
          "0 supported, 2 contradicted"),
+        ({"agrees": {"method": "new"}, "than": {"method": "old"}, "by": 0.05},
+         "0 supported, 2 contradicted"),
+        ({"agrees": {"method": "new"}, "than": {"method": "old"}, "by": 0.15},
+         "2 supported, 0 contradicted"),
+        # new gains .2 on old at k = 2 and loses .125 at 10, while both rise
+        ({"falls": "k", "gain": {"method": "new"}, "over": [{"method": "old"}]},
+         "1 supported, 0 contradicted"),
+        ({"rises": "k", "gain": {"method": "new"}, "over": [{"method": "old"}]},
+         "0 supported, 1 contradicted"),
         # over k: new .1, old .3; over methods: .1 and .1
         ({"wider": {"over": "k", "where": {"method": "old"}}, "than": {"over": "method"}},
          "1 supported, 0 contradicted"),

@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+import torch
 
 from hypersphere import app, cli
 from hypersphere.config import compose, split_config
@@ -54,11 +55,28 @@ def test_missing_data_is_said_before_anything_trains(capsys, monkeypatch, tmp_pa
     assert status == 2
     assert "hypersphere data get fashion_mnist" in err and "HYPERSPHERE_DATA" in err
     # asked for everything, what cannot run is skipped, listed, and the rest goes on
-    status, out, err = hypersphere(capsys, "run", "--preset", "small")
+    status, out, err = hypersphere(capsys, "run", "--preset", "small", "--paper", "nsl")
     (line,) = [line for line in err.splitlines() if line.startswith("not run: nsl table2")]
     assert status == 0 and "`hypersphere data get fashion_mnist`" in line
     _, out, _ = hypersphere(capsys, "status", "--preset", "small", "--json")
     assert {row["done"] for row in json.loads(out)} == {0}
+
+
+def test_what_of_an_item_can_run_here_does(capsys, monkeypatch, tmp_path):
+    """Table 2 of hpn needs the authors' files for two of its three kinds of prototypes."""
+    monkeypatch.setenv("HYPERSPHERE_DATA", str(tmp_path / "nothing"))
+    words = ("--preset", "small", "--paper", "hpn", "--item", "table2")
+    monkeypatch.setattr("hypersphere.prototypes.placements.published", _corners)
+    monkeypatch.setattr("hypersphere.prototypes.placements.optimal", _corners)
+    status, _, err = hypersphere(capsys, "run", *words)
+    (line,) = [line for line in err.splitlines() if line.startswith("run in part: hpn table2")]
+    assert status == 0 and "hypersphere data get hpn_prototypes" in line
+    done = [r["identity"]["computation"]["kind"] for r in Store().records.values()]
+    assert {*done} == {"one_hot", "published", "optimal"}
+
+
+def _corners(num_classes, dim, **_):
+    return torch.eye(num_classes, dim)
 
 
 TABLE2 = ("--preset", "small", "--paper", "nsl", "--item", "table2")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import yaml
@@ -240,3 +241,36 @@ def test_numbers_show_before_all_trainings_are_done(toy):
     kinds = [type(outcome.node).__name__ for outcome in outcomes]
     assert kinds.count("Training") == kinds.count("Evaluation") == 4
     assert "Training" in kinds[kinds.index("Evaluation") :]
+
+
+POOL = """
+import sys, time
+from concurrent.futures import ProcessPoolExecutor
+import multiprocessing
+from hypersphere.execute import _start_worker
+
+def busy():
+    print(multiprocessing.current_process().pid, flush=True)
+    time.sleep(600)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, _start_worker, (None,)) as pool:
+        pool.submit(busy).result()
+"""
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    script = tmp_path / "pool.py"
+    script.write_text(POOL)
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:
+        worker = int(parent.stdout.readline())
+        os.kill(worker, 0)  # it is there
+        parent.kill()
+    for _ in range(600):
+        try:
+            os.kill(worker, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    pytest.fail("the worker outlived its parent by a minute")
