@@ -27,7 +27,7 @@ COLOURS = (
 )  # fmt: skip
 # Numbers from low to high: viridis, of even steps with any colour vision, without its ends, which
 # would vanish on near-black and on white.
-SEQUENCE = tuple(to_hex(colour) for colour in colormaps["viridis"](np.linspace(0.2, 0.88, 64)))
+SEQUENCE = tuple(to_hex(colour) for colour in colormaps["viridis"](np.arange(51, 226, 3)))
 SHOWN = 0.995  # share of the points that a panel's window covers
 AZIMUTH, ELEVATION = 35.0, 20.0  # degrees: from where three dimensions are seen at first
 

@@ -69,8 +69,8 @@ def to_prototypes(
     steps: Count,
     lr: Rate,
 ) -> Found:
-    """Random outputs, of one class after the other, under gradient descent on the loss of `head` (Mettes et al.
-    2019, figure 2). The outputs themselves move: no network stands between.
+    """Random outputs, one of each class in turn, under gradient descent on the loss of `head`
+    (Mettes et al. 2019, figure 2). The outputs themselves move: no network stands between.
 
     Numbers: `start` and `end`, the largest angle to the own prototype in degrees before and after;
     `closest`, the largest difference between autograd's gradient at the start and eq. 2;
@@ -109,7 +109,10 @@ def to_number(
     ValueError for a head without poles.
     """
     made = _poles(head)
-    labels, numbers = torch.zeros(outputs, dtype=torch.long), torch.full((outputs,), number).double()
+    labels, numbers = (
+        torch.zeros(outputs, dtype=torch.long),
+        torch.full((outputs,), number).double(),
+    )
     path = _descend(_outputs(outputs), lambda z: made.loss(z, labels, values=numbers), steps, lr)
     predicted = torch.stack([made.predict(z) for z in path])
     # beside the poles: what is left of an output without its part along their axis
@@ -161,7 +164,7 @@ def _prototypes(head: dict[str, Any], num_classes: int) -> Prototypes:
 
 
 def _poles(head: dict[str, Any]) -> Poles:
-    made = check(head, "head").build(3, 1).double()
+    made = check(head, "head").build(3, 2).double()  # of no classes, whatever their number
     if not isinstance(made, Poles):
         raise ValueError(f"{type(made).__name__} has no poles to show")
     return made
