@@ -34,7 +34,8 @@ def values(
 
     For embeddings in two or three dimensions the artifact `scatter` holds `points` random images:
     `embeddings` (n, dim) float16 (float32 where they are too long for it), `labels` (n,), `values`
-    (n,) and, where the head has classes, their `targets` (classes, dim). Raises ValueError for a head that learns no number.
+    (n,) and, where the head has classes, their `targets` (classes, dim). Raises
+    ValueError for a head that learns no number.
     """
     if not isinstance(head, ValueHead) or embeddings.test_values is None:
         raise ValueError("evaluations.values judges a head that learns a number of each image")

@@ -25,8 +25,8 @@ COLOURS = (
     "#0E5FFC", "#FF43B4", "#A1D702", "#C11D08", "#22D8FF",
     "#B18910", "#9535AE", "#316C5F", "#FAA8AB", "#A58BFF",
 )  # fmt: skip
-# Numbers from low to high: viridis, of even steps with any colour vision, without its ends, which
-# would vanish on near-black and on white.
+# Numbers from low to high: viridis, which is perceptually uniform and grows lighter with any colour
+# vision, without its ends, which would vanish on near-black and on white.
 SEQUENCE = tuple(to_hex(colour) for colour in colormaps["viridis"](np.arange(51, 226, 3)))
 SHOWN = 0.995  # share of the points that a panel's window covers
 AZIMUTH, ELEVATION = 35.0, 20.0  # degrees: from where three dimensions are seen at first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from typing import Any
 
 import numpy as np
@@ -59,8 +60,9 @@ def _data(panel: Panel) -> dict[str, Any]:
 def _numbers(panel: Panel, plot: Embedding) -> tuple[str, str, str] | None:
     if panel.values is None:
         return None
-    low, high = (f"{end:.3g}" for end in panel.scale)
-    return low, high, plot.value_label
+    low, high = panel.scale
+    digits = max(0, 2 - math.floor(math.log10(max(high - low, 1e-12))))  # of their difference
+    return f"{low + 0.0:.{digits}f}", f"{high + 0.0:.{digits}f}", plot.value_label
 
 
 def _scale(panel: Panel) -> str:
