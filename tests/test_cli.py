@@ -44,7 +44,7 @@ def test_bad_words_are_one_line(capsys, words, says):
 
 def test_an_item_of_several_papers(capsys):
     _, out, _ = hypersphere(capsys, "plan", "--item", "figure2", "--json")
-    assert json.loads(out)["items"] == 2
+    assert json.loads(out)["items"] == 3
     _, out, _ = hypersphere(capsys, "plan", "--item", "geometry", "--json")
     assert json.loads(out)["items"] == 1
 

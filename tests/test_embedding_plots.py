@@ -7,7 +7,7 @@ from PIL import Image
 
 from hypersphere.reporting import plots
 from hypersphere.reporting.cells import Cell, Item
-from hypersphere.reporting.embeddings import COLOURS, camera, far_edges, grid
+from hypersphere.reporting.embeddings import COLOURS, SEQUENCE, camera, far_edges, grid
 from hypersphere.reporting.kinds import Embedding, Plot
 from hypersphere.reporting.plots import embedding
 
@@ -35,6 +35,21 @@ def arrays(dim, seed=0, targets=False, each=20):
         "class_vectors": centres.astype(np.float32),
     }
     return found | ({"targets": centres.astype(np.float32)} if targets else {})
+
+
+NUMBERED = PLOT.model_copy(
+    update={"by_value": {"view": ("unit sphere",)}, "value_label": "rotation (degrees)",
+            "class_names": tuple("abcdefghij")}
+)  # fmt: skip
+
+
+def numbered(plot=NUMBERED, **more):
+    """The same with a number of each point; the panels on the sphere are coloured by it."""
+    made = item(plot, **more)
+    for cell in made.cells:
+        for found in cell.arrays.values():
+            found["values"] = np.linspace(0, 180, len(found["labels"]), dtype=np.float32)
+    return made
 
 
 def item(plot=PLOT, empty=(), targets=False, units=("0", "1", "2"), planned=3, **more):
@@ -78,6 +93,7 @@ def drawn(monkeypatch, tmp_path):
                      "colours": [dots.get_facecolors() for dots in axis.collections],
                      "crosses": [line.get_xydata() for line in axis.lines if line.get_marker() == "x"]}
                 )  # fmt: skip
+            seen["bars"] = [a.get_xlabel() for a in figure.axes if a.images]
             seen["labels"] = [text.get_text() for text in figure.texts]
             seen["legend"] = [text.get_text() for text in figure.legends[0].texts]
             seen["note"] = figure.legends[0].get_title().get_text()
@@ -159,6 +175,41 @@ def test_targets_are_crosses(drawn):
     assert drawn(item())["axes"][0]["crosses"] == []
 
 
+def test_numbers_colour_the_panels_that_ask_for_it(drawn):
+    made = numbered(targets=True)
+    seen = drawn(made)
+    plain, circle, _, _, plants, bar = seen["axes"]
+    assert seen["bars"] == ["rotation (degrees)"] and bar["xlim"] == (0, 180)
+    assert plain["texts"][:10] == list("abcdefghij") == seen["legend"][:10]
+    assert circle["texts"][0].startswith("acc.") and len(circle["crosses"][0]) == 10
+    # each dot has the colour of its number, from the low end to the high one
+    _, panel = grid(made, made.plot).panels[0]
+    written = [[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in SEQUENCE]
+    wanted = np.rint(panel.values / 180 * (len(SEQUENCE) - 1)).astype(int)
+    assert circle["colours"][0][:, :3] == pytest.approx(np.array(written)[wanted], abs=1e-6)
+    order = np.argsort(panel.values)
+    assert panel.points[order] == pytest.approx(
+        made.cells[0].arrays["0"]["embeddings"].astype(float)
+        / np.linalg.norm(made.cells[0].arrays["0"]["embeddings"].astype(float), axis=1)[:, None]
+    )
+    everywhere = NUMBERED.model_copy(update={"by_value": {"view": ("features", "unit sphere")}})
+    assert "classes" not in drawn(numbered(everywhere))["note"]
+    assert drawn(item())["bars"] == [], "no colour bar where classes colour all"
+
+
+def test_numbers_without_chance_name_no_unit(drawn):
+    fixed = PLOT.model_copy(update={"dots": "random outputs"})
+    assert drawn(item(fixed, unit="deterministic"))["note"].startswith("Dots: random outputs; num")
+
+
+def test_what_colours_need_is_checked():
+    with pytest.raises(ValueError, match="saved no `values`"):
+        grid(item(NUMBERED), NUMBERED)
+    few = PLOT.model_copy(update={"class_names": ("a", "b")})
+    with pytest.raises(ValueError, match="class 9 has no name"):
+        grid(item(few), few)
+
+
 def test_a_few_stray_points_do_not_crush_a_panel():
     panel = grid(item(), PLOT).panels[0][0]
     _, plain = panel.window()
@@ -205,6 +256,8 @@ def test_the_view_is_a_rotation_and_the_cube_opens_to_the_viewer():
         ({"measure": "view"}, "must be different keys"),
         ({"captions": {ACCURACY: "acc."}}, "needs one {}"),
         ({"on_sphere": {"dim": [2]}}, "valid string"),
+        ({"by_value": {"view": ["features"]}}, "go together"),
+        ({"value_label": "year"}, "go together"),
     ],
 )
 def test_bad_yaml_is_refused(change, message):
@@ -219,6 +272,7 @@ def test_bad_yaml_is_refused(change, message):
         ({"rows": ("epoch",)}, "must be distinct key columns"),
         ({"on_sphere": {"view": ("unit cirle",)}}, "'unit cirle'"),
         ({"captions": {"acuracy": "acc. {}"}}, "'acuracy'"),
+        ({"by_value": {"view": ("rotation",)}}, "'rotation'"),
     ],
 )
 def test_a_plot_names_keys_and_values_that_are_there(change, message):
@@ -231,23 +285,46 @@ def test_two_runs_do_not_share_a_panel():
         grid(item(), PLOT.model_copy(update={"rows": ("dim",)}))
 
 
+SIMULATED = {
+    "normal": np.eye(3),
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}  # fmt: skip
+TO_CONES = [[0.4122, 0.5363, 0.0514], [0.2119, 0.6807, 0.1074], [0.0883, 0.2817, 0.6300]]
+TO_LAB = [[0.2105, 0.7936, -0.0041], [1.9780, -2.4286, 0.4506], [0.0259, 0.7828, -0.8087]]
+
+
+def linear(colours):
+    """Linear RGB (n, 3) of colours as written."""
+    written = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in colours])
+    return np.where(written <= 0.04045, written / 12.92, ((written + 0.055) / 1.055) ** 2.4)
+
+
+def oklab(light, seen):
+    """OKLab (n, 3) of linear RGB, as somebody sees it."""
+    cones = np.clip(light @ np.transpose(seen), 0, 1) @ np.transpose(TO_CONES)
+    return np.cbrt(cones) @ np.transpose(TO_LAB)
+
+
 def test_ten_colours_differ_for_any_colour_vision():
-    simulated = {
-        "normal": np.eye(3),
-        "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-        "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-        "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
-    }  # fmt: skip
-    to_cones = [[0.4122, 0.5363, 0.0514], [0.2119, 0.6807, 0.1074], [0.0883, 0.2817, 0.6300]]
-    to_lab = [[0.2105, 0.7936, -0.0041], [1.9780, -2.4286, 0.4506], [0.0259, 0.7828, -0.8087]]
-    written = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in COLOURS])
-    light = np.where(written <= 0.04045, written / 12.92, ((written + 0.055) / 1.055) ** 2.4)
-    for kind, seen in simulated.items():
-        lab = np.cbrt(
-            np.clip(light @ np.transpose(seen), 0, 1) @ np.transpose(to_cones)
-        ) @ np.transpose(to_lab)
+    light = linear(COLOURS)
+    for kind, seen in SIMULATED.items():
+        lab = oklab(light, seen)
         apart = np.linalg.norm(lab[:, None] - lab[None], axis=2)[~np.eye(len(COLOURS), dtype=bool)]
         assert apart.min() > 0.10, kind
     brightness = light @ [0.2126, 0.7152, 0.0722]
     assert (1.05 / (brightness + 0.05)).min() > 1.65  # on white
     assert ((brightness + 0.05) / 0.0585).min() > 2.8  # on the page's dark background
+
+
+def test_the_sequence_rises_evenly_for_any_colour_vision():
+    light = linear(SEQUENCE)
+    for kind, seen in SIMULATED.items():
+        lab = oklab(light, seen)
+        assert (np.diff(lab[:, 0]) > 0).all(), f"{kind}: darker is lower, everywhere"
+        steps = np.linalg.norm(np.diff(lab, axis=0), axis=1)
+        assert steps.max() < 3 * steps.min(), kind
+    brightness = light @ [0.2126, 0.7152, 0.0722]
+    assert (1.05 / (brightness + 0.05)).min() > 1.55  # on white
+    assert ((brightness + 0.05) / 0.0585).min() > 1.9  # on the page's dark background

@@ -11,9 +11,9 @@ import pytest
 
 from hypersphere.reporting import viewers
 from hypersphere.reporting.cells import Cell, Item
-from hypersphere.reporting.embeddings import grid
+from hypersphere.reporting.embeddings import SEQUENCE, grid
 from hypersphere.reporting.page import page_html
-from tests.test_embedding_plots import PLOT, arrays, item
+from tests.test_embedding_plots import PLOT, arrays, item, numbered
 
 
 def test_the_page_turns_panels_in_three_dimensions_alone():
@@ -42,6 +42,23 @@ def test_the_page_turns_panels_in_three_dimensions_alone():
         for few, places in (("targets", panel.targets), ("middles", panel.middles())):
             assert np.array(data[few]) == pytest.approx((places - centre) / half, abs=1e-3)
         assert data["classes"] == list(range(10))
+
+
+def test_the_page_colours_by_numbers_as_the_picture_does():
+    made = numbered(targets=True)
+    text = page_html("small", [made], [], 3)
+    assert f'data-sequence="{" ".join(SEQUENCE)}"' in text
+    assert text.count("Rotation (degrees): 0 <span") == 1 and "></span> 180." in text
+    assert re.findall(r'"dot" style="background: (#\w+)"></span>(\w)', text)[1] == ("#FF43B4", "b")
+    by_class, by_value = (
+        json.loads(unescape(found)) for found in re.findall(r"data-panel='([^']*)'", text)
+    )
+    assert not by_class["by_value"] and by_class["names"] == list("abcdefghij")
+    assert by_value["by_value"] and by_value["names"] == by_value["middles"] == []
+    raw = base64.b64decode(by_value["points"])
+    shades = np.frombuffer(raw, np.uint8, offset=6 * (len(raw) // 7))
+    (panel,) = [p for p in grid(made, made.plot).all if p.dimensions == 3 and p.on_sphere]
+    assert (shades == np.rint(panel.values / 180 * (len(SEQUENCE) - 1))).all()
 
 
 def test_a_page_without_them_carries_nothing_for_them():

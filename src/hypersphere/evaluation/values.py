@@ -33,8 +33,9 @@ def values(
     * `accuracy`: of the class, where the head has classes.
 
     For embeddings in two or three dimensions the artifact `scatter` holds `points` random images:
-    `embeddings` (n, dim) float16, `labels` (n,), `values` (n,) and, where the head has classes,
-    their `targets` (classes, dim). Raises ValueError for a head that learns no number.
+    `embeddings` (n, dim) float16 (float32 where they are too long for it), `labels` (n,), `values`
+    (n,) and, where the head has classes, their `targets` (classes, dim). Raises
+    ValueError for a head that learns no number.
     """
     if not isinstance(head, ValueHead) or embeddings.test_values is None:
         raise ValueError("evaluations.values judges a head that learns a number of each image")
@@ -56,8 +57,10 @@ def values(
         found["accuracy"] = (head.logits(z).argmax(1) == labels).double().mean().item()
     if z.shape[1] in (2, 3):
         some = torch.from_numpy(generator("scatter", seed).permutation(len(z))[:points])
+        # losses of directions alone let lengths grow without an end
+        fits = bool(z[some].abs().max() <= np.finfo(np.float16).max)
         arrays = {
-            "embeddings": z[some].numpy().astype(np.float16),
+            "embeddings": z[some].numpy().astype(np.float16 if fits else np.float32),
             "labels": labels[some].numpy().astype(np.int8),
             "values": truth[some].numpy().astype(np.float32),
         }

@@ -86,6 +86,13 @@ class Poles(ValueHead):
     def predicted_share(self, embeddings: Tensor) -> Tensor:
         return (self._cosine(embeddings) + 1) / 2
 
+    @property
+    def poles(self) -> Tensor:
+        """The upper pole and the lower one, (2, dim)."""
+        upper = torch.zeros_like(self.bounds[:1].expand(self.dim))
+        upper[self._axis] = 1
+        return torch.stack([upper, -upper])
+
     def _squares(self, embeddings: Tensor, values: Tensor | None) -> Tensor:
         assert values is not None  # the configuration is checked for it
         return (2 * self.share(values) - 1 - self._cosine(embeddings)).square()

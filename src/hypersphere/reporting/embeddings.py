@@ -4,10 +4,12 @@ shows them, from where a panel in three dimensions is seen."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
 
 from hypersphere.reporting.cells import Cell, Item
 from hypersphere.reporting.kinds import Embedding
@@ -23,6 +25,9 @@ COLOURS = (
     "#0E5FFC", "#FF43B4", "#A1D702", "#C11D08", "#22D8FF",
     "#B18910", "#9535AE", "#316C5F", "#FAA8AB", "#A58BFF",
 )  # fmt: skip
+# Numbers from low to high: viridis, which is perceptually uniform and grows lighter with any colour
+# vision, without its ends, which would vanish on near-black and on white.
+SEQUENCE = tuple(to_hex(colour) for colour in colormaps["viridis"](np.arange(51, 226, 3)))
 SHOWN = 0.995  # share of the points that a panel's window covers
 AZIMUTH, ELEVATION = 35.0, 20.0  # degrees: from where three dimensions are seen at first
 
@@ -30,7 +35,9 @@ AZIMUTH, ELEVATION = 35.0, 20.0  # degrees: from where three dimensions are seen
 @dataclass(frozen=True, eq=False)
 class Panel:
     """One panel. `points` are those of `unit`, in an order in which no class hides another; None
-    where there is nothing to draw, for the reason in `state`. `captions` are lines of text."""
+    where there is nothing to draw, for the reason in `state`. `captions` are lines of text.
+    `values` are the points' numbers where these colour them instead of their classes; the ends of
+    SEQUENCE stand for `scale`. `names` are those of the classes, by label."""
 
     row: str
     column: str
@@ -41,6 +48,9 @@ class Panel:
     points: np.ndarray | None = None
     labels: np.ndarray | None = None
     targets: np.ndarray | None = None
+    values: np.ndarray | None = None
+    scale: tuple[float, float] = (0.0, 1.0)
+    names: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -54,14 +64,28 @@ class Panel:
 
     @property
     def classes(self) -> list[int]:
-        """The classes of its points, ascending."""
-        return [] if self.labels is None else np.unique(self.labels).tolist()
+        """The classes that its colours show, ascending."""
+        by_class = self.labels is not None and self.values is None
+        return np.unique(self.labels).tolist() if by_class else []
+
+    def called(self, label: int) -> str:
+        """The name of a class."""
+        return self.names[label] if self.names else str(label)
+
+    def shades(self) -> np.ndarray:
+        """The place of each point's colour in SEQUENCE where numbers give it, else in COLOURS."""
+        if self.values is None:
+            return self.labels % len(COLOURS)
+        low, high = self.scale
+        share = (self.values - low) / max(high - low, 1e-12)
+        return np.rint(share.clip(0, 1) * (len(SEQUENCE) - 1)).astype(int)
 
     def middles(self) -> np.ndarray:
         """The median of each class, where its number stands (a mean would follow an outlier): on
         the circle or sphere where the points lie there."""
-        found = [np.median(self.points[self.labels == label], axis=0) for label in self.classes]
-        return _directions(np.array(found)) if self.on_sphere else np.array(found)
+        medians = [np.median(self.points[self.labels == label], axis=0) for label in self.classes]
+        found = np.array(medians).reshape(-1, self.dimensions)
+        return _directions(found) if self.on_sphere else found
 
     def window(self) -> tuple[np.ndarray, float]:
         """Centre and half width of the square or cube to show.
@@ -74,7 +98,8 @@ class Panel:
             return np.zeros(self.dimensions), 1.0
         distances = np.linalg.norm(self.points - np.median(self.points, axis=0), axis=1)
         near = self.points[distances <= np.quantile(distances, SHOWN)]
-        covered = [near, self.middles(), *([] if self.targets is None else [self.targets])]
+        covered = [near, *([self.middles()] if self.classes else [])]
+        covered += [] if self.targets is None else [self.targets]
         low = np.min([part.min(axis=0) for part in covered], axis=0)
         high = np.max([part.max(axis=0) for part in covered], axis=0)
         return (low + high) / 2, float(max((high - low).max() / 2, 1e-6))
@@ -95,7 +120,8 @@ class Grid:
 
 
 def grid(item: Item, plot: Embedding) -> Grid:
-    """The item's panels. Raises ValueError where one measures the same thing twice."""
+    """The item's panels. Raises ValueError where one measures the same thing twice, or is to be
+    coloured by numbers that its runs have not saved."""
     digits = {name: _digits(item, plot.measure, name) for name in plot.captions}
     found: dict[tuple[str, str], list[Cell]] = {}
     for cell in item.cells:
@@ -115,7 +141,12 @@ def grid(item: Item, plot: Embedding) -> Grid:
             for name, text in plot.captions.items()
             if name in measured and measured[name].complete
         ]
-        panels[place] = _panel(*place, cells, _is_on_sphere(plot, cells[0]), tuple(captions))
+        panels[place] = _panel(*place, cells, plot, tuple(captions))
+    # one scale for all, so that one colour bar tells them
+    numbers = [panel.values for panel in panels.values() if panel.values is not None]
+    if numbers:
+        scale = (float(min(map(np.min, numbers))), float(max(map(np.max, numbers))))
+        panels = {place: replace(panel, scale=scale) for place, panel in panels.items()}
     return Grid(rows, columns, tuple(tuple(panels.get((r, c)) for c in columns) for r in rows))
 
 
@@ -144,8 +175,9 @@ def far_edges(view: np.ndarray) -> list[np.ndarray]:
 
 
 def _panel(
-    row: str, column: str, cells: list[Cell], on_sphere: bool, captions: tuple[str, ...]
+    row: str, column: str, cells: list[Cell], plot: Embedding, captions: tuple[str, ...]
 ) -> Panel:
+    on_sphere = _names(plot.on_sphere, cells[0])
     arrays = {unit: arrays for cell in cells for unit, arrays in cell.arrays.items()}
     started = any(cell.values for cell in cells)
     if not arrays:
@@ -154,6 +186,12 @@ def _panel(
     unit = min(arrays, key=lambda name: (len(name), name))  # 2 before 10
     points = arrays[unit]["embeddings"].astype(float)
     finite = np.isfinite(points).all(axis=1)
+    values = None
+    if _names(plot.by_value, cells[0]):
+        if "values" not in arrays[unit]:
+            raise ValueError(f"panel {(row, column)}: its runs saved no `values` to colour it by")
+        values = arrays[unit]["values"].astype(float)
+        finite &= np.isfinite(values)
     if points.shape[1] not in (2, 3) or not finite.any():
         state = "diverged" if not finite.any() else f"{points.shape[1]} dimensions"
         return Panel(row, column, on_sphere, captions, unit, state)
@@ -167,15 +205,22 @@ def _panel(
     if on_sphere:
         points = _directions(points)
         targets = None if targets is None else _directions(targets)
-    return Panel(row, column, on_sphere, captions, unit, "", points, labels, targets)
+    if plot.class_names and labels.max() >= len(plot.class_names):
+        raise ValueError(f"panel {(row, column)}: class {labels.max()} has no name in class_names")
+    values = None if values is None else values[order]
+    return Panel(
+        row, column, on_sphere, captions, unit, "", points, labels, targets, values,
+        names=plot.class_names,
+    )  # fmt: skip
 
 
 def _directions(points: np.ndarray) -> np.ndarray:
     return points / np.linalg.norm(points, axis=1, keepdims=True).clip(1e-12)
 
 
-def _is_on_sphere(plot: Embedding, cell: Cell) -> bool:
-    fits = [cell.keys[key] in values for key, values in plot.on_sphere.items()]
+def _names(chosen: dict[str, tuple[str, ...]], cell: Cell) -> bool:
+    """Whether a choice of the plot (key -> values) is of this cell's panel."""
+    fits = [cell.keys[key] in values for key, values in chosen.items()]
     return bool(fits) and all(fits)
 
 

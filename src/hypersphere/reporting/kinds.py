@@ -78,11 +78,14 @@ class Scatter(_Plot):
 class Embedding(_Plot):
     """Test images where the network puts them, in two or three dimensions: one panel per value of
     `rows` and `columns`, of the first unit. Reads the artifact `scatter` (embeddings, labels,
-    class_vectors and, where a head has fixed targets, targets).
+    where a head has fixed targets, targets, and where the points have a number, values).
 
     measure: the key column that names what a cell measures. captions: measures written beneath each
     panel, `{}` the mean and deviation over the units. on_sphere: key -> values whose panels show
-    the directions alone, on the unit circle or sphere (several keys: all must fit).
+    the directions alone, on the unit circle or sphere (several keys: all must fit). by_value: key
+    -> values whose panels are coloured by the points' numbers instead of their classes;
+    value_label: what those numbers are, with their unit. class_names: of the classes in the order
+    of their labels; none: they are called by these. dots: what the points are, if no test images.
     """
 
     kind: Literal["embedding"]
@@ -90,6 +93,10 @@ class Embedding(_Plot):
     columns: tuple[str, ...] = ()
     measure: str
     on_sphere: dict[str, tuple[str, ...]] = {}
+    by_value: dict[str, tuple[str, ...]] = {}
+    value_label: str = ""
+    class_names: tuple[str, ...] = ()
+    dots: str = "test images"
     captions: dict[str, str] = {}
 
     @pydantic.model_validator(mode="after")
@@ -100,6 +107,8 @@ class Embedding(_Plot):
         for name, text in self.captions.items():
             if text.count("{}") != 1:
                 raise ValueError(f"caption of {name!r}: {text!r} needs one {{}} for the number")
+        if bool(self.by_value) != bool(self.value_label):
+            raise ValueError("by_value and value_label (what the colours mean) go together")
         return self
 
     @property
@@ -108,11 +117,15 @@ class Embedding(_Plot):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        return (*self.rows, *self.columns, self.measure, *self.on_sphere)
+        return (*self.rows, *self.columns, self.measure, *self.on_sphere, *self.by_value)
 
     @property
     def named(self) -> dict[str, tuple[str, ...]]:
-        return {**self.on_sphere, self.measure: tuple(self.captions)}
+        shown = {
+            key: (*self.on_sphere.get(key, ()), *self.by_value.get(key, ()))
+            for key in (*self.on_sphere, *self.by_value)
+        }
+        return {**shown, self.measure: tuple(self.captions)}
 
 
 class Bars(_Plot):

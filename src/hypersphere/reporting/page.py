@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from hypersphere.files import write_text
 from hypersphere.reporting.cells import Cell, Item
-from hypersphere.reporting.embeddings import COLOURS
+from hypersphere.reporting.embeddings import COLOURS, SEQUENCE
 from hypersphere.reporting.layout import (
     fixed_keys,
     fixed_names,
@@ -64,6 +64,7 @@ def page_html(
         claim_counts=counted,
         records=records,
         colours=COLOURS,
+        sequence=SEQUENCE,
         turnable=any(table["viewers"] for tables in papers.values() for table in tables),
     )
 
@@ -89,13 +90,20 @@ def _picture(item: Item, figures: Path | None) -> str:
 
 
 def _table(item: Item, figures: Path | None) -> dict[str, Any]:
+    turned = viewers(item)
+    classes = {
+        label: name
+        for each in turned
+        for label, name in zip(each["data"]["classes"], each["data"]["names"], strict=True)
+    }
     names = [name for name in item.key_columns if name not in fixed_names(item)]
     return {
         "id": f"{item.paper}-{item.stem}",
         "name": item.stem,
         "title": heading(item),
         "picture": _picture(item, figures),
-        "viewers": viewers(item),
+        "viewers": turned,
+        "classes": sorted(classes.items()),
         "unit": item.unit,
         "margin": margin_text(item) if item.printed else "",
         "metric_label": item.metric_label,

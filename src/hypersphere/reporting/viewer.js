@@ -7,7 +7,7 @@
 
   function unpack(text) {
     const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0)), count = bytes.length / 7;
-    return {count, places: new Int16Array(bytes.buffer, 0, 3 * count), labels: bytes.subarray(6 * count)};
+    return {count, places: new Int16Array(bytes.buffer, 0, 3 * count), shades: bytes.subarray(6 * count)};
   }
 
   // What a point is to the eye: [to the right, up, towards the viewer].
@@ -39,8 +39,9 @@
   }
 
   function turnable(canvas) {
-    const panel = JSON.parse(canvas.dataset.panel), {count, places, labels} = unpack(panel.points);
-    const colours = canvas.closest("[data-colours]").dataset.colours.split(" ");
+    const panel = JSON.parse(canvas.dataset.panel), {count, places, shades} = unpack(panel.points);
+    const {colours: classes, sequence} = canvas.closest("[data-colours]").dataset;
+    const colours = (panel.by_value ? sequence : classes).split(" ");
     const reach = panel.sphere ? 1.3 : 1.6, pen = canvas.getContext("2d"), globeLines = globe();
     let azimuth, elevation, waiting = false, held = null;
 
@@ -63,12 +64,12 @@
       if (panel.sphere) { pen.beginPath(); pen.arc(size / 2, size / 2, scale, 0, 7); pen.stroke(); }
 
       const seen = Array.from({length: count}, (_, i) =>
-        [...see(...places.subarray(3 * i, 3 * i + 3)).map(value => value / 32767), labels[i]]);
+        [...see(...places.subarray(3 * i, 3 * i + 3)).map(value => value / 32767), shades[i]]);
       seen.sort((one, other) => one[2] - other[2]);
-      for (const [right, up, depth, label] of seen) {
+      for (const [right, up, depth, shade] of seen) {
         const near = Math.min(1, Math.max(0, (depth + 1.5) / 3));
         pen.globalAlpha = 0.4 + 0.55 * near;
-        pen.fillStyle = colours[label % colours.length];
+        pen.fillStyle = colours[shade];
         pen.beginPath(); pen.arc(...at([right, up]), size / 300 * (0.8 + near), 0, 7); pen.fill();
       }
 
@@ -83,9 +84,9 @@
       }
       pen.font = "bold 13px system-ui, sans-serif"; pen.strokeStyle = paper; pen.lineWidth = 3; pen.fillStyle = ink;
       panel.middles.forEach((middle, i) => {
-        const out = panel.sphere ? 1.14 : 1, [x, y] = at(see(...middle.map(value => value * out)));
+        const out = panel.sphere && !panel.targets.length ? 1.14 : 1, [x, y] = at(see(...middle.map(value => value * out)));
         const above = panel.targets.length ? 12 : 0;  // a target is to be seen there
-        pen.strokeText(panel.classes[i], x, y - above); pen.fillText(panel.classes[i], x, y - above);
+        pen.strokeText(panel.names[i], x, y - above); pen.fillText(panel.names[i], x, y - above);
       });
     }
     function redraw() { if (!waiting) { waiting = true; requestAnimationFrame(draw); } }

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from hypersphere.reporting.cells import Item
-from hypersphere.reporting.embeddings import COLOURS, Grid, Panel, camera, far_edges, grid
+from hypersphere.reporting.embeddings import COLOURS, SEQUENCE, Grid, Panel, camera, far_edges, grid
 from hypersphere.reporting.kinds import Embedding
 from hypersphere.reporting.plots.style import PANEL, save, several, sheet, titled
 
@@ -27,6 +28,7 @@ DPI = 200
 FAINT = "0.75"
 NAME = 0.28  # inches: a name in the legend
 CHARACTER = 0.6  # width of a letter by its size, at most
+BAR = 0.46  # inches: a colour bar with its numbers and what they are
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Layout:
     beneath: float  # under each panel: tick labels and captions
     head: float  # column labels
     title: float
-    foot: float  # legend
+    foot: float  # colour bar and legend
     letters: float  # points
     captions: float  # points: their letters, so that the longest fits between its neighbours
     width: float
@@ -60,7 +62,7 @@ def write(item: Item, plot: Embedding, folder: Path) -> tuple[Path, Path] | None
     drawn = grid(item, plot)
     if not any(panel.dimensions for panel in drawn.all):
         return None
-    layout = _layout(item, drawn)
+    layout = _layout(item, plot, drawn)
     with sheet(layout.width, layout.height) as figure:
         for i, panels in enumerate(drawn.panels):
             for j, panel in enumerate(panels):
@@ -71,32 +73,34 @@ def write(item: Item, plot: Embedding, folder: Path) -> tuple[Path, Path] | None
                 _draw(axis, panel, layout)
                 _captions(axis, panel, layout)
         _labels(figure, drawn, layout)
+        _colour_bar(figure, drawn, plot, layout)
         figure.suptitle(
             titled(item, layout.width / PANEL[0]), fontsize=8.5, y=1 - 0.07 / layout.height
         )
         legend = figure.legend(
             handles=_legend(drawn), loc="lower center", bbox_to_anchor=(0.5, 0.0),
             ncols=_in_a_row(layout.width), frameon=False, fontsize=7,
-            title=_note(item, drawn, layout.width), title_fontsize=6.5, columnspacing=0.9,
+            title=_note(item, plot, drawn, layout.width), title_fontsize=6.5, columnspacing=0.9,
             handletextpad=0.0, handlelength=1.2,
         )  # fmt: skip
         legend.get_title().set_multialignment("center")
         return save(figure, item, folder, dpi=DPI)
 
 
-def _layout(item: Item, drawn: Grid) -> Layout:
+def _layout(item: Item, plot: Embedding, drawn: Grid) -> Layout:
     """The largest panels of which all fit on a page, as long as they can be read."""
     rows, columns = len(drawn.rows), len(drawn.columns)
     page = PAGE if columns >= rows else PAGE[::-1]
     captions = [panel.captions for panel in drawn.all]
     left = 0.55 if any(drawn.rows) else 0.32
+    bar = BAR if _by_value(drawn) else 0.0
 
     def beneath_of(letters: float) -> float:
         return (max(map(len, captions)) * 1.25 + 2.2) * letters * POINT
 
     def side_of(letters: float, gap: float) -> float:
         wide = (page[0] - left) / columns - gap
-        high = (page[1] - 1.3) / rows - beneath_of(letters)
+        high = (page[1] - 1.3 - bar) / rows - beneath_of(letters)
         return max(SMALLEST, min(LARGEST, wide, high))
 
     letters, gap = 6.5, 0.32
@@ -111,7 +115,8 @@ def _layout(item: Item, drawn: Grid) -> Layout:
     width = left + columns * (side + gap)
     title = (titled(item, width / PANEL[0]).count("\n") + 1) * 0.145 + 0.14
     names = -(-len(_legend(drawn)) // _in_a_row(width))
-    foot = 0.15 + 0.15 * names + 0.12 * (_note(item, drawn, width).count("\n") + 1)
+    foot = bar + 0.15 + 0.15 * names
+    foot += 0.12 * (_note(item, plot, drawn, width).count("\n") + 1)
     return Layout(
         side, left, gap, beneath, head, title, foot, letters,
         min(letters, room / (CHARACTER * longest)), width,
@@ -133,6 +138,26 @@ def _labels(figure: Figure, drawn: Grid, layout: Layout) -> None:
             0.06 / layout.width, y + height / 2, name.replace(", ", "\n"), rotation=90,
             ha="left", va="center", multialignment="center", fontsize=layout.letters + 1,
         )  # fmt: skip
+
+
+def _colour_bar(figure: Figure, drawn: Grid, plot: Embedding, layout: Layout) -> None:
+    """What the colours of numbers mean, beneath the columns that have them."""
+    if not (panels := _by_value(drawn)):
+        return
+    columns = [j for row in drawn.panels for j, panel in enumerate(row) if panel in panels]
+    first, last = (layout.place(0, j) for j in (min(columns), max(columns)))
+    middle = (first[0] + last[0] + last[2]) / 2
+    width, height = first[2] * 0.8, 0.08 / layout.height
+    bottom = (layout.foot - 0.12) / layout.height
+    axis = figure.add_axes((middle - width / 2, bottom, width, height))
+    axis.imshow(np.arange(len(SEQUENCE))[None], cmap=ListedColormap(SEQUENCE), aspect="auto",
+                extent=(*panels[0].scale, 0, 1))  # fmt: skip
+    axis.set_yticks([])
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
+    axis.tick_params(labelsize=layout.letters - 0.5, length=1.5, width=0.4, pad=1.0)
+    axis.set_xlabel(plot.value_label, fontsize=layout.letters, labelpad=1.5)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
 
 
 def _frame(axis: Axes, layout: Layout) -> None:
@@ -174,7 +199,7 @@ def _flat(axis: Axes, panel: Panel, layout: Layout) -> None:
         _curve(axis, _circle(np.eye(3))[:, :2])
     for line in (axis.axhline, axis.axvline):
         line(0, color="0.88", linewidth=0.4, zorder=0)
-    _dots(axis, panel.points, panel.labels, _size(panel, layout))
+    _dots(axis, panel.points, _colours(panel), _size(panel, layout))
     middles = panel.middles() * (1.17 if panel.on_sphere else 1)
     _numbers(axis, panel, middles, layout)
     if panel.targets is not None:
@@ -200,11 +225,13 @@ def _deep(axis: Axes, panel: Panel, layout: Layout) -> None:
         )  # fmt: skip
     points = (panel.points - centre) / half
     inside = (np.abs(points) <= 1 + 1e-9).all(axis=1)
-    seen, labels = points[inside] @ view.T, panel.labels[inside]
+    seen, colours = points[inside] @ view.T, _colours(panel)[inside]
     order = np.argsort(seen[:, 2], kind="stable")
     near = ((seen[order, 2] + 1.5) / 3).clip(0, 1)
-    _dots(axis, seen[order], labels[order], _size(panel, layout) * (0.5 + near), 0.25 + 0.6 * near)
-    middles = (panel.middles() - centre) / half * (1.14 if panel.on_sphere else 1)
+    _dots(axis, seen[order], colours[order], _size(panel, layout) * (0.5 + near), 0.25 + 0.6 * near)
+    # outside the sphere, but where a target is it says which class that is for
+    outside = panel.on_sphere and panel.targets is None
+    middles = (panel.middles() - centre) / half * (1.14 if outside else 1)
     _numbers(axis, panel, middles @ view.T, layout)
     if panel.targets is not None:
         _crosses(axis, (panel.targets - centre) / half @ view.T, layout)
@@ -217,9 +244,12 @@ def _size(panel: Panel, layout: Layout) -> float:
     return float(np.clip(1.6 * layout.side * np.sqrt(1000 / len(panel.points)), 0.4, 6.0))
 
 
-def _dots(axis: Axes, points: np.ndarray, labels: np.ndarray, size: object,
+def _colours(panel: Panel) -> np.ndarray:
+    return np.array(COLOURS if panel.values is None else SEQUENCE)[panel.shades()]
+
+
+def _dots(axis: Axes, points: np.ndarray, colours: np.ndarray, size: object,
           alpha: object = 0.55) -> None:  # fmt: skip
-    colours = np.array(COLOURS)[labels % len(COLOURS)]
     # rasterised: thousands of dots would make the PDF slow to open
     axis.scatter(points[:, 0], points[:, 1], s=size, c=colours, alpha=alpha, linewidths=0,
                  rasterized=True, zorder=2)  # fmt: skip
@@ -230,7 +260,7 @@ def _numbers(axis: Axes, panel: Panel, places: np.ndarray, layout: Layout) -> No
     up = 0.0 if panel.targets is None else layout.letters
     for label, place in zip(panel.classes, places, strict=True):
         axis.annotate(
-            str(label), place[:2], (0, up), textcoords="offset points", zorder=4,
+            panel.called(label), place[:2], (0, up), textcoords="offset points", zorder=4,
             fontsize=layout.letters - 0.5, fontweight="bold", ha="center", va="center",
             annotation_clip=True, path_effects=[withStroke(linewidth=1.2, foreground="white")],
         )  # fmt: skip
@@ -262,14 +292,23 @@ def _wires() -> list[np.ndarray]:
     return [_circle(camera()), *latitudes, *(_circle(turn) for turn in turns)]
 
 
-def _note(item: Item, drawn: Grid, width: float) -> str:
+def _note(item: Item, plot: Embedding, drawn: Grid, width: float) -> str:
     units = sorted({panel.unit for panel in drawn.all if panel.dimensions})
     one = f"{item.unit} {units[0]}" if len(units) == 1 else f"the first {item.unit} that is there"
     number = max((len(cell.values) for cell in item.cells if cell.complete), default=0)
-    text = f"Dots: test images, {one}; numbers in the panels: classes, at their medians."
+    text = f"Dots: {plot.dots}"
+    if item.unit != "deterministic":
+        text += f", {one}"
+    if any(panel.classes for panel in drawn.all):
+        text += "; numbers in the panels: classes, at their medians"
+    text += "."
     if number > 1 and any(panel.captions for panel in drawn.all):
         text += f" Beneath: mean ± standard deviation over {several(number, item.unit)}."
     return "\n".join(textwrap.wrap(text, int(width * 20)))
+
+
+def _by_value(drawn: Grid) -> list[Panel]:
+    return [panel for panel in drawn.all if panel.values is not None]
 
 
 def _in_a_row(width: float) -> int:
@@ -277,11 +316,11 @@ def _in_a_row(width: float) -> int:
 
 
 def _legend(drawn: Grid) -> list[Line2D]:
-    classes = sorted({label for panel in drawn.all for label in panel.classes})
+    names = {label: panel.called(label) for panel in drawn.all for label in panel.classes}
     handles = [
         Line2D([], [], color=COLOURS[label % len(COLOURS)], marker="o", ls="", markersize=4.5,
-               label=str(label))
-        for label in classes
+               label=names[label])
+        for label in sorted(names)
     ]  # fmt: skip
     if any(panel.targets is not None for panel in drawn.all):
         handles.append(
