@@ -13,7 +13,7 @@ import pytest
 
 from hypersphere.reporting.board import board_markdown, claims_markdown, replace_block, short_list
 from hypersphere.reporting.cells import Cell, Item
-from hypersphere.reporting.layout import places
+from hypersphere.reporting.layout import grids, places
 from hypersphere.reporting.page import page_html, write_page
 from hypersphere.reporting.tables import RESULT_COLUMNS, escape_latex, markdown_text, write
 
@@ -124,6 +124,21 @@ def test_as_many_decimals_as_the_paper_prints_anywhere_in_the_metric():
     assert places(item(cells=(zero,)), zero) == 2
     blank = cell("a", "1", "new", "", [])
     assert places(item(cells=(blank,)), blank) == 3
+
+
+def test_columns_rise_and_rows_of_one_label_stand_together():
+    def one(data, kind, dims):
+        return Cell({"data": data, "kind": kind, "dims": dims}, "", "", {}, 3, (), "exact")
+
+    cells = [one("b", "x", "100"), one("a", "x", "200"), one("b", "y", "9"), one("a", "y", "30")]
+    made = item(cells=tuple(cells), rows=("data", "kind"), columns=("dims",))
+    (only,) = grids(made)
+    assert only.columns == ("9", "30", "100", "200")
+    assert [label for label, _ in only.rows] == [("b", "x"), ("b", "y"), ("a", "x"), ("a", "y")]
+    (only,) = grids(item(cells=tuple(cells), rows=("kind",), columns=("data", "dims")))
+    assert only.columns == ("b / 9", "b / 100", "a / 30", "a / 200")
+    (only,) = grids(item(cells=tuple(cells), rows=("dims",), columns=("kind", "data")))
+    assert [label for label, _ in only.rows] == [("100",), ("200",), ("9",), ("30",)]  # as printed
 
 
 def test_latex_escapes():

@@ -24,6 +24,9 @@ from hypersphere.errors import UserError, did_you_mean
 
 NOT_TRAINING = ("hydra", "paper", "evaluations")  # what a run's identity never sees
 
+# `${pinned:FILE}` is the checksum that the table of datasets states for a file.
+OmegaConf.register_new_resolver("pinned", pinned_file, replace=True)
+
 
 def compose(overrides: Sequence[str]) -> dict[str, Any]:
     """The resolved configuration that Hydra composes from `overrides` (command-line syntax).
@@ -95,9 +98,7 @@ class _hydra:
 
 def register_datasets() -> None:
     """Make every dataset, the user's own too, an option of the group `data` (`data=cifar10`): what
-    its kind of images needs (conf/data), under its name; and what else the table is asked for."""
-    # `${pinned:FILE}` is the checksum that the table states for a file.
-    OmegaConf.register_new_resolver("pinned", pinned_file, replace=True)
+    its kind of images needs (conf/data), under its name."""
     options = ConfigStore.instance()
     for name in DATASETS:
         try:

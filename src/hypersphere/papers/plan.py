@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 import yaml
+from omegaconf import OmegaConf
 
 from hypersphere import paths
 from hypersphere.config import (
@@ -24,6 +25,7 @@ from hypersphere.config import (
     split_config,
 )
 from hypersphere.config.components import check
+from hypersphere.config.compose import resolve
 from hypersphere.data.facts import DATASETS
 from hypersphere.data.inventory import unready
 from hypersphere.errors import UserError
@@ -258,7 +260,7 @@ def _computation(spec: ItemSpec, settings: PresetSpec, overrides: Selection) -> 
     for key, value in overrides.items():
         if key.startswith(prefix):
             node[key.removeprefix(prefix)] = value
-    return Computation(check(node, f"{spec.name}: computation"))
+    return Computation(check(resolve(OmegaConf.create(node)), f"{spec.name}: computation"))
 
 
 def blocked(item: PlannedItem) -> str | None:
@@ -272,7 +274,8 @@ def reads(node: Node) -> set[str]:
     training = _training(node)
     component = training.components["head"] if training else node.component
     named = {training.data.name} if training else set()
-    return named | {name for name in (component.params.get("data"),) if name}
+    brought = (component.params.get(key) for key in ("data", "words_data"))
+    return named | {name for name in brought if name}
 
 
 def _reasons(names: frozenset[str]) -> str | None:

@@ -7,7 +7,7 @@ its points are, and how far anything could be. Use them alone: they know no data
 from hypersphere.prototypes.fixed import from_file, one_hot, raster, semantic
 from hypersphere.prototypes.optimal import circle, optimal, orthoplex, simplex
 from hypersphere.prototypes.placements import place
-from hypersphere.prototypes.privileged import RankingLoss, privileged
+from hypersphere.prototypes.privileged import RankingLoss, order_kept, privileged
 from hypersphere.prototypes.published import published
 from hypersphere.prototypes.separation import Separation, best_bound, separation
 
@@ -19,6 +19,7 @@ __all__ = [
     "from_file",
     "one_hot",
     "optimal",
+    "order_kept",
     "orthoplex",
     "place",
     "privileged",

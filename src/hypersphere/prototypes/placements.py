@@ -16,7 +16,7 @@ from hypersphere import paths
 from hypersphere.errors import UserError
 from hypersphere.prototypes.fixed import from_file, one_hot, semantic
 from hypersphere.prototypes.optimal import optimal
-from hypersphere.prototypes.privileged import privileged
+from hypersphere.prototypes.privileged import order_kept, privileged
 from hypersphere.prototypes.published import published
 from hypersphere.prototypes.separation import separation
 
@@ -36,6 +36,7 @@ def place(
     file: str = "",
     sha256: str = "",
     data: str = "",
+    weight: float = 1.0,
 ) -> Tensor:
     """Prototypes (num_classes, dim) of unit length.
 
@@ -43,8 +44,8 @@ def place(
     there too. `file` (of prototypes), `semantic` and `privileged` (of word vectors) read the `.npy`
     file of that name below the data folder, whose `sha256` must be the one given: by it a run knows
     what it rests on. Without a file the mean training images of dataset `data` stand for word
-    vectors. Raises UserError for another file than the one meant, ValueError for a size that the
-    placement cannot have.
+    vectors. weight: of the order in `privileged`. Raises UserError for another file than the one
+    meant, ValueError for a size that the placement cannot have.
     """
     if kind == "published":
         return published(num_classes, dim, steps=steps, seed=seed)
@@ -57,10 +58,10 @@ def place(
         points = from_file(path, num_classes, dim)
         _check_content(path, sha256)
         return points
-    vectors = _vectors(path, sha256, num_classes) if file else _mean_images(data)
+    vectors = _words(file, sha256, data, num_classes)
     if kind == "semantic":
         return semantic(vectors, dim)
-    return privileged(vectors, dim, steps=steps, seed=seed)
+    return privileged(vectors, dim, steps=steps, seed=seed, weight=weight)
 
 
 def measured(
@@ -73,18 +74,34 @@ def measured(
     file: str = "",
     sha256: str = "",
     data: str = "",
+    weight: float = 1.0,
+    words: str = "",
+    words_sha256: str = "",
+    words_data: str = "",
 ) -> dict[str, float]:
     """Separation (prototypes/separation.py) of a placement (see `place`), for tables that need no
-    training. data: also the name of what brings the file."""
+    training. data: also the name of what brings the file. words, words_sha256, words_data: word
+    vectors as `place` takes them, of which `order` tells how well their order is kept."""
     points = place(
-        kind, num_classes, dim, seed=seed, steps=steps, file=file, sha256=sha256, data=data
-    )
+        kind, num_classes, dim, seed=seed, steps=steps, file=file, sha256=sha256, data=data,
+        weight=weight,
+    )  # fmt: skip
     found = separation(points)
     numbers = {name: value for name, value in asdict(found).items() if name != "known"}
+    if words or words_data:
+        vectors = _words(words, words_sha256, words_data, num_classes)
+        numbers["order"] = order_kept(points, vectors)
     return {**numbers, "gap": found.gap}
 
 
-measured.told_by = TOLD_BY  # type: ignore[attr-defined]
+measured.told_by = TOLD_BY | {"words_sha256": ("words", "words_data")}  # type: ignore[attr-defined]
+
+
+def _words(file: str, sha256: str, data: str, num_classes: int) -> Tensor:
+    """Word vectors (num_classes, d), or what stands for them."""
+    if not file:
+        return _mean_images(data)
+    return _vectors(paths.data_dir() / file, sha256, num_classes)
 
 
 def _mean_images(data: str) -> Tensor:
