@@ -192,10 +192,10 @@ def test_max_pooling_after_the_last_convolution():
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["paper=hpn/quick"], "600d90b67a1b"),
-        (["paper=hpn/small"], "caf776d8746c"),
+        (["paper=hpn/quick"], "646e806f57b3"),
+        (["paper=hpn/small"], "3578a9db8fd8"),
         (["paper=hpn/paper"], "fec538dad6c7"),
-        (["paper=hpn/small", "head=softmax"], "3b33b544249f"),
+        (["paper=hpn/small", "head=softmax"], "cd9f80b24d42"),
         (["paper=nsl/small", "head=softmax"], "b4456b4fb001"),
         (["paper=embedded-spaces/paper"], "7b9a610c6570"),
     ],
