@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from hypersphere import paths
 from hypersphere.config import Evaluation, compose, split_config
 from hypersphere.data.facts import DATASETS
+from hypersphere.data.load import load
 from hypersphere.data.splits import Split
 from hypersphere.errors import UserError
 from hypersphere.evaluation import rising_classes, values
@@ -16,6 +17,7 @@ from hypersphere.evaluation.embeddings import Embeddings
 from hypersphere.execute import run_node
 from hypersphere.heads import ClampedRegression, JointPrototypes, MultiTask, Poles, Softmax
 from hypersphere.store import Store
+from hypersphere.training.module import TrainingModule
 from hypersphere.training.train import load_network, train
 from tests import miniatures
 
@@ -252,3 +254,21 @@ def test_paintings_train_from_files_with_their_years(tmp_path, monkeypatch, head
     saved = Embeddings.read(store.folder(training.id) / "embeddings.safetensors")
     assert saved.train_values.tolist() == [1650, 1632, 1500, 1874]  # by school
     assert saved.test_values.tolist() == [1660, 1880]
+
+
+def test_a_summed_loss_makes_outputs_orders_of_magnitude_longer_in_its_first_step():
+    """What conf/paper/hpn/about.yaml says of figure 5: gradients go with 1 / length afterwards."""
+    longer = {}
+    for reduction in ("sum", "mean"):
+        training, _ = split_config(
+            compose(["paper=hpn/rotation/quick", f"head.reduction={reduction}"])
+        )
+        module = TrainingModule(training)
+        data = load("rotated_digits")
+        images, labels = data.train_images[:128], data.train_labels[:128]
+        optimizer = module.configure_optimizers()
+        before = module.network(images).norm(dim=1).median()
+        module.step(images, labels, data.train_targets["angle"][:128]).backward()
+        optimizer.step()
+        longer[reduction] = (module.network(images).norm(dim=1).median() / before).item()
+    assert longer["sum"] > 100 and longer["sum"] > 10 * longer["mean"]

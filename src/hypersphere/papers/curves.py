@@ -23,10 +23,10 @@ def of_curve(record: Record, name: str) -> float | None:
     kind, _, epoch = name.partition("@")
     if kind not in (CURVE, "epochs_to_90_percent", "roughness") or (kind == CURVE) != bool(epoch):
         return None
-    curve = [entry.get(CURVE, math.nan) for entry in record.get("epochs", [])]
+    by_epoch = {str(e["epoch"]): e.get(CURVE, math.nan) for e in record["epochs"]}
     if kind == CURVE:
-        found = [e[CURVE] for e in record.get("epochs", []) if str(e["epoch"]) == epoch]
-        return found[0] if found else math.nan
+        return by_epoch.get(epoch, math.nan)
+    curve = list(by_epoch.values())
     if kind == "epochs_to_90_percent":
         reached = [i for i, value in enumerate(curve, 1) if value >= 0.9 * curve[-1]]
         return float(reached[0]) if reached else math.nan
