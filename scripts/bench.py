@@ -32,7 +32,7 @@ from hypersphere.heads import DeepNCM, Head, NormalizedSoftmax, Prototypes
 from hypersphere.prototypes import Separation, best_bound, separation
 from hypersphere.seeds import generator
 from hypersphere.training.images import EpochBatches
-from hypersphere.training.module import TrainingModule
+from hypersphere.training.learner import Learner
 
 BATCH = 32
 
@@ -145,8 +145,8 @@ def steps(images: torch.Tensor, labels: torch.Tensor) -> dict[str, Callable[[], 
     """Ten training steps in each precision: forward, backward, Adam."""
 
     def stepper(precision: str) -> Callable[[], int]:
-        module = TrainingModule(training(precision))
-        optimizer = module.configure_optimizers()
+        module = Learner(training(precision))
+        optimizer = module.optimizers()[0]
 
         def run() -> int:
             for i in range(10):
@@ -191,8 +191,8 @@ def networks() -> dict[str, Callable[[], int]]:
     labels = torch.arange(128) % 100
 
     def stepper(*words: str) -> Callable[[], int]:
-        module = TrainingModule(split_config(compose(["paper=hpn/paper", *words]))[0])
-        optimizer = module.configure_optimizers()[0][0]
+        module = Learner(split_config(compose(["paper=hpn/paper", *words]))[0])
+        optimizer = module.optimizers()[0]
 
         def run() -> int:
             for _ in range(2):
@@ -249,7 +249,7 @@ def draws_of_classes() -> dict[str, Callable[[], int]]:
         return len(sizes)
 
     images = torch.randint(0, 256, (len(test_y), 1, 28, 28), dtype=torch.uint8)
-    network = TrainingModule(training("bf16")).network.eval()
+    network = Learner(training("bf16")).network.eval()
 
     def passes() -> int:
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):

@@ -21,7 +21,7 @@ from hypersphere.config.components import check
 from hypersphere.data.load import load
 from hypersphere.errors import UserError
 from hypersphere.training.images import EpochBatches, values_of
-from hypersphere.training.module import TrainingModule
+from hypersphere.training.learner import Learner
 
 HEADS = sorted(file.stem for file in (paths.conf_dir() / "head").glob("*.yaml"))
 PRESETS = [
@@ -66,16 +66,17 @@ def test_every_preset_with_every_head(preset, head):
         assert component.name and component.params is not None
     if preset.endswith("/quick"):
         assert checked.dataset.layout == "digits"  # nothing to download
-        module = TrainingModule(checked)
+        learner = Learner(checked)
         data, seen = load(checked.data.name), torch.tensor(checked.split().seen)
         keep = torch.isin(data.train_labels, seen)
         labels = torch.searchsorted(seen, data.train_labels[keep])
         values = values_of(checked, data.train_targets)
         batches = EpochBatches(checked, data.train_images[keep], labels, 0, values)
-        loss = module.step(*next(iter(batches)))
+        loss = learner.step(*next(iter(batches)))
         loss.backward()
         assert torch.isfinite(loss)
-        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in module.parameters())
+        gradients = [p.grad for p in learner.network.parameters()]
+        assert all(g is not None and torch.isfinite(g).all() for g in gradients)
 
 
 def test_recipe_of_tables_1_to_4():

@@ -15,7 +15,7 @@ from hypersphere.data.facts import DATASETS
 from hypersphere.data.listing import available
 from hypersphere.data.load import load
 from hypersphere.data.order import pixel_content, pixel_order
-from hypersphere.data.transforms import ToInput, crop_and_flip
+from hypersphere.data.transforms import ToInput, crop_and_flip, draw_crops, mirror_static
 from hypersphere.errors import UserError
 from hypersphere.seeds import generator
 from hypersphere.training.images import Chunks, EpochBatches, SmallImages
@@ -336,9 +336,14 @@ def noise(n=64, channels=2, height=6, width=6):
     return torch.randint(1, 256, (n, channels, height, width), generator=g, dtype=torch.uint8)
 
 
+def cropped(images, chosen, padding, flip, seed):
+    crops = draw_crops(len(chosen), padding, flip, torch.Generator().manual_seed(seed))
+    return crop_and_flip(images, chosen, padding, crops)
+
+
 def test_crop_and_flip_against_a_loop():
     images, padding = noise(), 2
-    got = crop_and_flip(images, torch.arange(64), padding, True, torch.Generator().manual_seed(3))
+    got = cropped(images, torch.arange(64), padding, True, seed=3)
     draws = torch.Generator().manual_seed(3)
     top, left = torch.randint(0, 2 * padding + 1, (2, len(images)), generator=draws)
     flip = torch.rand(len(images), generator=draws) < 0.5
@@ -354,11 +359,11 @@ def test_crop_and_flip_against_a_loop():
 
 def test_every_image_has_its_own_draw():
     one = noise(1).expand(400, 2, 6, 6)
-    got = crop_and_flip(one, torch.arange(400), 2, True, torch.Generator().manual_seed(0))
+    got = cropped(one, torch.arange(400), 2, True, seed=0)
     # 5 x 5 places and two directions, none of which gives the same picture.
     kinds = {image.numpy().tobytes() for image in got}
     assert len(kinds) == 50
-    flips = crop_and_flip(one, torch.arange(400), 0, True, torch.Generator().manual_seed(0))
+    flips = cropped(one, torch.arange(400), 0, True, seed=0)
     share = sum(torch.equal(image, one[0].flip(2)) for image in flips) / 400
     assert 0.4 < share < 0.6
 
@@ -367,21 +372,25 @@ def test_draws_depend_on_the_generator_alone():
     images = noise()
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    a = crop_and_flip(images, torch.arange(64), 2, True, torch.Generator().manual_seed(5))
+    a = cropped(images, torch.arange(64), 2, True, seed=5)
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
-    assert torch.equal(
-        a, crop_and_flip(images, torch.arange(64), 2, True, torch.Generator().manual_seed(5))
-    )
-    assert not torch.equal(
-        a, crop_and_flip(images, torch.arange(64), 2, True, torch.Generator().manual_seed(6))
-    )
+    assert torch.equal(a, cropped(images, torch.arange(64), 2, True, seed=5))
+    assert not torch.equal(a, cropped(images, torch.arange(64), 2, True, seed=6))
+
+
+def test_mirroring_without_a_size_that_depends_on_the_draws():
+    images = noise().permute(0, 2, 3, 1)
+    mirrored = torch.rand(64, generator=torch.Generator().manual_seed(0)) < 0.5
+    got = mirror_static(images, mirrored)
+    for image, before, turned in zip(got, images, mirrored, strict=True):
+        assert torch.equal(image, before.flip(1) if turned else before)
 
 
 def test_no_padding_no_flip_changes_nothing():
     images = noise()
     chosen = torch.tensor([5, 0, 5])
-    assert torch.equal(crop_and_flip(images, chosen, 0, False, torch.Generator()), images[chosen])
+    assert torch.equal(cropped(images, chosen, 0, False, seed=0), images[chosen])
 
 
 # Batches

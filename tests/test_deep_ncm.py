@@ -7,7 +7,8 @@ import torch
 
 from hypersphere.config import compose, split_config
 from hypersphere.heads import DeepNCM, class_means
-from hypersphere.training.module import Network, TrainingModule
+from hypersphere.training.learner import Learner
+from hypersphere.training.network import Network
 
 CLASSES, DIM, EVERY = 4, 3, 3
 
@@ -175,9 +176,9 @@ def test_scores_and_new_classes():
 def test_it_learns_and_its_means_are_saved(kind):
     words = ["paper=hpn/quick", "head=deep_ncm", f"head.means={kind}", "head.every=30"]
     chosen, _ = split_config(compose(words))
-    module = TrainingModule(chosen)
+    module = Learner(chosen)
     module.class_weights = torch.linspace(0.5, 1.5, 10)
-    optimizer = module.configure_optimizers()[0][0]
+    optimizer = module.optimizers()[0]
     g = torch.Generator().manual_seed(0)
     labels = torch.arange(60) % 10
     images = torch.randint(0, 256, (60, 1, 8, 8), dtype=torch.uint8, generator=g)

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from hypersphere.backbones import VGG
 from hypersphere.heads import Contrastive, NormalizedSoftmax, Triplet, class_means
-from hypersphere.training.module import Network, TrainingModule
+from hypersphere.training.learner import Learner
+from hypersphere.training.network import Network
 
 HEADS = {
     "nsl": lambda: NormalizedSoftmax(5, 4, scale=16.0),
@@ -40,10 +41,10 @@ def slow_mean(embeddings, labels, c):
 
 
 def test_class_vectors_are_seen_by_optimizer_and_checkpoint(small):
-    module = TrainingModule(small())
+    module = Learner(small())
     vectors = module.network.head.class_vectors
     assert vectors.shape == (8, 32)  # (classes, dim): 10 - 2 unseen
-    optimizer = module.configure_optimizers()
+    optimizer = module.optimizers()[0]
     assert any(p is vectors for group in optimizer.param_groups for p in group["params"])
     assert "head.class_vectors" in module.network.state_dict()
     before = vectors.detach().clone()

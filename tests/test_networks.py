@@ -8,7 +8,7 @@ from torchvision import models
 from hypersphere.backbones import CNN, CifarResNet, DenseNet, TorchvisionResNet
 from hypersphere.config import compose, split_config
 from hypersphere.errors import UserError
-from hypersphere.training.module import Network
+from hypersphere.training.network import Network
 
 DENSENET_121 = {"growth": 32, "blocks": [6, 12, 24, 16]}
 

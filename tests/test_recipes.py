@@ -22,7 +22,7 @@ from hypersphere.errors import UserError
 from hypersphere.heads import NormalizedSoftmax, Softmax
 from hypersphere.store import Store
 from hypersphere.training.images import SmallImages
-from hypersphere.training.module import TrainingModule
+from hypersphere.training.learner import Learner
 from hypersphere.training.train import load_network, train
 
 # Class weights
@@ -44,7 +44,7 @@ def test_weighted_cross_entropy_is_keras():
 def test_balanced_weights_of_a_long_tail(head):
     words = ["paper=nsl/plants/quick", f"head={head}", "schedule.epochs=1", "split.at_least=60"]
     chosen, _ = split_config(compose(words))
-    module, images = TrainingModule(chosen), SmallImages(chosen)
+    module, images = Learner(chosen), SmallImages(chosen)
     images.setup()
     counts = images.train_labels().bincount()
     module.class_weights = len(images.train_labels()) / (6 * counts)
@@ -58,13 +58,13 @@ def test_balanced_weights_of_a_long_tail(head):
 
 def test_class_weights_are_taken_from_the_images_trained_on(monkeypatch, tmp_path):
     seen = []
-    step = TrainingModule.step
+    step = Learner.step
 
     def watched(self, images, labels):
         seen.append((self.class_weights, self.trainer.datamodule.train_labels()))
         return step(self, images, labels)
 
-    monkeypatch.setattr(TrainingModule, "step", watched)
+    monkeypatch.setattr(Learner, "step", watched)
     words = ["paper=nsl/plants/quick", "schedule.epochs=1", "split.at_least=85"]
     train(split_config(compose(words))[0], Store(tmp_path), say=lambda line: None)
     weights, labels = seen[0]

@@ -23,7 +23,8 @@ from hypersphere.heads import (
     Triplet,
 )
 from hypersphere.training.diagram import network
-from hypersphere.training.module import Network, TrainingModule
+from hypersphere.training.learner import Learner
+from hypersphere.training.network import Network
 
 
 def batch(n=12, dim=2, classes=4, seed=0):
@@ -191,11 +192,11 @@ def test_the_squared_cosine_loss_by_hand():
 def test_prototypes_never_move():
     words = ["paper=embedded-spaces", "head=prototypes", "backbone.dim=4"]
     chosen, _ = split_config(compose(words))
-    module = TrainingModule(chosen)
+    module = Learner(chosen)
     head = module.network.head
     before = head.class_vectors.clone()
     assert not list(head.parameters()) and "head.class_vectors" in module.network.state_dict()
-    optimizer = module.configure_optimizers()
+    optimizer = module.optimizers()[0]
     images = torch.randint(0, 256, (30, 1, 8, 8), dtype=torch.uint8)
     module.step(images, torch.arange(30) % 10).backward()
     optimizer.step()
@@ -276,8 +277,8 @@ SPACES = {
 @pytest.mark.parametrize("name", SPACES)
 def test_every_space_learns(name):
     chosen, _ = split_config(compose(["paper=embedded-spaces", *SPACES[name]]))
-    module = TrainingModule(chosen)
-    optimizer = module.configure_optimizers()
+    module = Learner(chosen)
+    optimizer = module.optimizers()[0]
     g = torch.Generator().manual_seed(0)
     labels = torch.arange(60) % 10
     images = torch.randint(0, 256, (60, 1, 8, 8), dtype=torch.uint8, generator=g)

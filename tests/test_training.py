@@ -19,7 +19,7 @@ from hypersphere.errors import UserError
 from hypersphere.evaluation.embeddings import Embeddings
 from hypersphere.store import Store
 from hypersphere.training import train as module
-from hypersphere.training.callbacks import RESUME
+from hypersphere.training.resume import RESUME
 from hypersphere.training.train import EMBEDDINGS, MODEL, check_same, load_network, train
 
 # Everything that a resumed run could lose: momentum, a decayed rate, augmentation's draws.

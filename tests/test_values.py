@@ -17,7 +17,7 @@ from hypersphere.evaluation.embeddings import Embeddings
 from hypersphere.execute import run_node
 from hypersphere.heads import ClampedRegression, JointPrototypes, MultiTask, Poles, Softmax
 from hypersphere.store import Store
-from hypersphere.training.module import TrainingModule
+from hypersphere.training.learner import Learner
 from hypersphere.training.train import load_network, train
 from tests import miniatures
 
@@ -263,10 +263,10 @@ def test_a_summed_loss_makes_outputs_orders_of_magnitude_longer_in_its_first_ste
         training, _ = split_config(
             compose(["paper=hpn/rotation/quick", f"head.reduction={reduction}"])
         )
-        module = TrainingModule(training)
+        module = Learner(training)
         data = load("rotated_digits")
         images, labels = data.train_images[:128], data.train_labels[:128]
-        optimizer = module.configure_optimizers()
+        optimizer = module.optimizers()[0]
         before = module.network(images).norm(dim=1).median()
         module.step(images, labels, data.train_targets["angle"][:128]).backward()
         optimizer.step()

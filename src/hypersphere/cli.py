@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from hypersphere.papers.plan import Plan
     from hypersphere.store import Store
 
+IN_FLIGHT = 9  # trainings on one GPU: small networks fill a fraction of it each
+
 EXAMPLES = """examples:
   hypersphere plan --preset small            what the tables need, what is done, how long it takes
   hypersphere run --paper nsl --item table2  train what is missing, then render
@@ -70,6 +72,10 @@ def _parser() -> argparse.ArgumentParser:
             )
         if name == "run":
             command.add_argument("--launcher", default="local", help="local")
+            command.add_argument(
+                "--runs-per-device", type=_positive,
+                help=f"trainings in flight on one GPU (default: {IN_FLIGHT}); none without a GPU",
+            )  # fmt: skip
     data_commands.add_parser(commands)
     board = commands.add_parser("board", help="rewrite the board in README.md (from a checkout)")
     board.set_defaults(command=_board)
@@ -150,7 +156,7 @@ def _run(options: argparse.Namespace) -> int:
         _say(f"{options.preset}: {len(todo)} runs to do, {rest} done or skipped")
     with RunProgress(weights) as progress:
         # One run left is trained as many are, on one thread: its numbers must not depend on that.
-        for outcome in run_nodes(todo, store, _workers(options), progress.say):
+        for outcome in run_nodes(todo, store, _workers(options), progress.say, _in_flight(options)):
             if outcome.error:
                 failures.append(outcome)
                 progress.say(f"run {outcome.node.id} failed: {outcome.error}")
@@ -229,10 +235,15 @@ def _store() -> Store:
 def _workers(options: argparse.Namespace) -> int:
     if options.workers:
         return options.workers
-    import torch
+    from hypersphere.training.packed import on_device
 
-    # Small runs share a GPU badly without the packed driver: one after another there.
-    return 1 if torch.cuda.is_available() else os.cpu_count() or 1
+    return 1 if on_device() else os.cpu_count() or 1
+
+
+def _in_flight(options: argparse.Namespace) -> int:
+    from hypersphere.training.packed import on_device
+
+    return options.runs_per_device or (IN_FLIGHT if on_device() else 1)
 
 
 def _positive(text: str) -> int:

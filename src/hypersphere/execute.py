@@ -57,20 +57,27 @@ def run_node(node: Node, store: Store, say: Say = print) -> Record:
         return record
 
 
-def run_nodes(nodes: Sequence[Node], store: Store, workers: int, say: Say) -> Iterator[Outcome]:
+def run_nodes(
+    nodes: Sequence[Node], store: Store, workers: int, say: Say, in_flight: int = 1
+) -> Iterator[Outcome]:
     """Work out `nodes` (parents before children), yielding each outcome as it comes.
 
     workers: number of processes, each with one thread: on a CPU that uses the cores best
     (docs of the speed figures: two one-thread trainings beat one with two threads). With 1 the
-    work is done in this process. A node whose parent failed fails too, and says so.
+    work is done in this process; in_flight: then so many trainings at once, for a device that one
+    alone does not fill. A node whose parent failed fails too, and says so.
     """
     failed: set[str] = set()
     if workers <= 1:
-        for node in nodes:
-            outcome = _after(node, failed) or _attempt(node, store, say)
-            if outcome.error:
-                failed.add(node.id)
-            yield outcome
+        left = list(nodes)
+        while left:
+            ids = {node.id for node in left}
+            wave = [node for node in left if node.parent not in ids]
+            left = [node for node in left if node.parent in ids]
+            for outcome in _wave(wave, failed, store, say, in_flight):
+                if outcome.error:
+                    failed.add(outcome.node.id)
+                yield outcome
         return
     waiting = list(nodes)
     running: dict[Future[Outcome], Node] = {}
@@ -100,6 +107,28 @@ def run_nodes(nodes: Sequence[Node], store: Store, workers: int, say: Say) -> It
                     failed.add(node.id)
                 unfinished.discard(node.id)
                 yield outcome
+
+
+def _wave(
+    nodes: Sequence[Node], failed: set[str], store: Store, say: Say, in_flight: int
+) -> Iterator[Outcome]:
+    """The outcomes of nodes none of which is another's parent."""
+    packed: list[Training] = []
+    for node in nodes:
+        if outcome := _after(node, failed):
+            yield outcome
+        elif in_flight > 1 and isinstance(node, Training) and store.get(node.id) is None:
+            packed.append(node)
+        else:
+            yield _attempt(node, store, say)
+    if packed:
+        from hypersphere.training.together import together
+        from hypersphere.training.train import steps_of
+
+        provenance.git()
+        jobs = together(packed, lambda each: steps_of(each, store, say=say), in_flight, say)
+        for node, error in jobs:
+            yield Outcome(node, error)
 
 
 def _work_out(node: Evaluation | Computation, store: Store) -> dict[str, Any]:

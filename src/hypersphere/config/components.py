@@ -64,7 +64,7 @@ def check(node: Any, where: str) -> Component:
     if not isinstance(node, Mapping) or any(key not in node for key in RESERVED):
         raise UserError(f"{where}: needs the keys _target_ and name, got {node!r}")
     try:
-        target = get_object(node["_target_"])
+        target = _target(node["_target_"])
     except Exception as error:  # Hydra wraps every import problem differently
         why = " ".join(str(error).split())
         raise UserError(
@@ -79,6 +79,11 @@ def check(node: Any, where: str) -> Component:
     except ValueError as error:
         raise UserError(f"{where} ({node['name']}): {error}") from None
     return Component(node["name"], target, params)
+
+
+@cache
+def _target(path: str) -> Any:
+    return get_object(path)
 
 
 def _nothing(**_: Any) -> None:

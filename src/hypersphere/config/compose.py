@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hypersphere import paths
 from hypersphere.config.components import check
+from hypersphere.config.plain import Plain
 from hypersphere.config.training import Component, Training, check_training
 from hypersphere.data.facts import DATASETS, pinned_file
 from hypersphere.errors import UserError, did_you_mean
@@ -44,10 +45,13 @@ def compose_values(options: Sequence[str], values: Mapping[str, Any]) -> dict[st
     values: dotted key -> value, set afterwards; equal to `key=value` on the command line.
     """
     config, keys = _compose(tuple(options))
-    config = config.copy()
-    for key, value in values.items():
+    for key in values:
         if key not in keys:
             raise UserError(f"{key}: no such key{did_you_mean(key, keys)}")
+    if (found := _plain(tuple(options)).with_values(values)) is not None:
+        return found
+    config = config.copy()
+    for key, value in values.items():
         OmegaConf.update(config, key, value)
     return resolve(config)
 
@@ -78,6 +82,11 @@ def _compose(overrides: tuple[str, ...]) -> tuple[DictConfig, frozenset[str]]:
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise UserError(_explain(error, overrides, loader)) from None
     return config, _keys(config)
+
+
+@lru_cache(maxsize=512)
+def _plain(options: tuple[str, ...]) -> Plain:
+    return Plain(_compose(options)[0])
 
 
 class _hydra:

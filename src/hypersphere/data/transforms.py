@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -39,20 +41,41 @@ class ToInput(nn.Module):
         return x
 
 
-def crop_and_flip(
-    images: Tensor, chosen: Tensor, padding: int, flip: bool, generator: torch.Generator
-) -> Tensor:
-    """Random crop after zero `padding` (pixels) and horizontal flip, each image its own draw.
+@dataclass(frozen=True)
+class Crops:
+    """Where each of b images is cropped, and whether it is mirrored.
 
-    images: (n, c, h, w) uint8, any device; chosen: (b,) positions among them, same device. The
-    draws are made on the CPU from `generator`, so that they do not depend on the device. Returns
+    rows, columns: (b,) int64, 0 .. 2 * padding, the first row and column of the crop in the padded
+    image (None: no crop); mirrored: (b,) bool (None: no flip).
+    """
+
+    rows: Tensor | None
+    columns: Tensor | None
+    mirrored: Tensor | None
+
+
+def draw_crops(b: int, padding: int, flip: bool, generator: torch.Generator) -> Crops:
+    """Random crops after zero `padding` (pixels) and horizontal flips, each image its own draw,
+    made on the CPU from `generator`, so that they do not depend on the device."""
+    rows = columns = mirrored = None
+    if padding:
+        rows, columns = torch.randint(0, 2 * padding + 1, (2, b), generator=generator)
+    if flip:
+        mirrored = torch.rand(b, generator=generator) < 0.5
+    return Crops(rows, columns, mirrored)
+
+
+def crop_and_flip(images: Tensor, chosen: Tensor, padding: int, crops: Crops) -> Tensor:
+    """Crop after zero `padding` (pixels) and mirror, as drawn.
+
+    images: (n, c, h, w) uint8, any device; chosen: (b,) positions among them, same device. Returns
     (b, c, h, w) uint8, channels_last.
     """
     pixels = images.permute(0, 2, 3, 1).contiguous()  # a view: they lie so already
     pixels = pixels.index_select(0, chosen)
     (b, height, width, channels), device = pixels.shape, images.device
-    if padding:
-        draws = torch.randint(0, 2 * padding + 1, (2, b), generator=generator).to(device)
+    if crops.rows is not None and crops.columns is not None:
+        rows, columns = crops.rows.to(device), crops.columns.to(device)
         wide = width + 2 * padding
         padded = pixels.new_zeros((b, height + 2 * padding, wide, channels))
         padded[:, padding:-padding, padding:-padding] = pixels
@@ -61,14 +84,24 @@ def crop_and_flip(
         # indexing pixels.
         flat, run = padded.view(-1), width * channels
         runs = flat.as_strided((flat.numel() - run + 1, run), (1, 1))
-        row = torch.arange(b, device=device)[:, None] * padded.shape[1] + draws[0][:, None]
+        row = torch.arange(b, device=device)[:, None] * padded.shape[1] + rows[:, None]
         row = row + torch.arange(height, device=device)
-        start = (row * wide + draws[1][:, None]) * channels
+        start = (row * wide + columns[:, None]) * channels
         pixels = runs.index_select(0, start.flatten()).view(b, height, width, channels)
-    if flip:
-        turned = (torch.rand(b, generator=generator) < 0.5).nonzero().flatten()
-        source = torch.arange(b)
-        source[turned] = b + torch.arange(len(turned))
-        mirrored = pixels.index_select(0, turned.to(device)).flip(2)
-        pixels = torch.cat([pixels, mirrored]).index_select(0, source.to(device))
+    if crops.mirrored is not None:
+        mirror = _mirror if device.type == "cpu" else mirror_static
+        pixels = mirror(pixels, crops.mirrored.to(device))
     return pixels.permute(0, 3, 1, 2)
+
+
+def _mirror(pixels: Tensor, mirrored: Tensor) -> Tensor:
+    """pixels: (b, h, w, c), mirrored: (b,) bool. Turns those alone: on a CPU 5 times as fast."""
+    turned = mirrored.nonzero().flatten()
+    source = torch.arange(len(pixels))
+    source[turned] = len(pixels) + torch.arange(len(turned))
+    return torch.cat([pixels, pixels.index_select(0, turned).flip(2)]).index_select(0, source)
+
+
+def mirror_static(pixels: Tensor, mirrored: Tensor) -> Tensor:
+    """The same without a size that depends on the draws, which no CUDA graph could hold."""
+    return torch.where(mirrored[:, None, None, None], pixels.flip(2), pixels)

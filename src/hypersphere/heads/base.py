@@ -70,3 +70,9 @@ def class_means(embeddings: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
         missing = classes[count[:, 0] == 0].tolist()
         raise ValueError(f"no example of class {missing}: a class vector needs at least one")
     return (torch.matmul(member, embeddings.double()) / count).to(embeddings.dtype)
+
+
+def class_counts(labels: Tensor, num_classes: int) -> Tensor:
+    """How many of labels (n,) there are of each class: (num_classes,) int64. Unlike bincount it
+    asks nothing of the device, so that a CUDA graph can hold it."""
+    return labels.new_zeros(num_classes).index_add_(0, labels, torch.ones_like(labels))

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, zeros
 
 from hypersphere import losses
+from hypersphere.heads.base import class_counts
 from hypersphere.heads.metric import Euclidean
 
 
@@ -70,7 +71,7 @@ class DeepNCM(Euclidean):
     def _follow(self, embeddings: Tensor, labels: Tensor) -> None:
         away = torch.zeros_like(self.class_vectors)
         away.index_add_(0, labels, embeddings - self.class_vectors[labels])
-        here = labels.bincount(minlength=self.num_classes)
+        here = class_counts(labels, self.num_classes)
         self.step = self.step + 1
         self.counts = self.counts + here
         # A step towards the batch and not a sum over all images, which float32 would blur.

@@ -11,7 +11,7 @@ from torch import Tensor, empty, nn, zeros
 from torch.nn import functional as F
 
 from hypersphere import losses
-from hypersphere.heads.base import Head
+from hypersphere.heads.base import Head, class_counts
 
 
 class Softmax(Head):
@@ -95,6 +95,6 @@ class CenterLoss(Softmax):
     def _follow(self, embeddings: Tensor, labels: Tensor) -> None:
         away = torch.zeros_like(self.centers)
         away.index_add_(0, labels, embeddings - self.centers[labels])
-        counts = labels.bincount(minlength=self.num_classes)[:, None]
+        counts = class_counts(labels, self.num_classes)[:, None]
         # A new tensor: the loss of this batch still needs the old centers for its gradient.
         self.centers = self.centers + self.rate * away / (1 + counts)

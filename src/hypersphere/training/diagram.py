@@ -13,7 +13,7 @@ from torch import nn
 
 from hypersphere.config import compose, split_config
 from hypersphere.seeds import generator
-from hypersphere.training.module import Network
+from hypersphere.training.network import Network
 
 
 def weight_inference(

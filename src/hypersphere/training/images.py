@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pytorch_lightning as pl
@@ -12,14 +12,12 @@ from torch import Tensor
 from hypersphere.config.training import Training
 from hypersphere.data.load import load
 from hypersphere.data.splits import holdout, imbalanced, imbalanced_counts
-from hypersphere.data.transforms import crop_and_flip
+from hypersphere.data.transforms import crop_and_flip, draw_crops
 from hypersphere.errors import UserError
 from hypersphere.seeds import derive, generator
+from hypersphere.training.network import Everything
 
 CHUNK = 500  # images per batch where nothing is trained
-
-# split -> batches of images, labels, and the numbers that are learned where there are some
-Everything = dict[str, tuple[Iterable[Tensor], Tensor, Tensor | None]]
 
 
 class EpochBatches:
@@ -52,7 +50,8 @@ class EpochBatches:
                 images = self.images.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
             else:
                 padding, flip = self.augmentation.crop_padding, self.augmentation.flip
-                images = crop_and_flip(self.images, index, padding, flip, self.draws)
+                crops = draw_crops(len(batch), padding, flip, self.draws)
+                images = crop_and_flip(self.images, index, padding, crops)
             yield images, *(numbers[index] for numbers in self.numbers)
 
 
@@ -76,14 +75,15 @@ class SmallImages(pl.LightningDataModule):
     Labels are 0 .. num_seen - 1 in the order of the sorted seen classes.
     """
 
-    def __init__(self, training: Training) -> None:
+    def __init__(self, training: Training, device: torch.device | None = None) -> None:
+        """device: where the images lie; the trainer's, where there is one."""
         super().__init__()
-        self.training = training
+        self.training, self.device = training, device or torch.device("cpu")
 
     def setup(self, stage: str | None = None) -> None:
         data = load(self.training.data.name)
         self.content = data.content
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        device = self.trainer.strategy.root_device if self.trainer else self.device
         used, held = chosen_images(self.training, data.train_labels)
         tested = of_seen_classes(self.training, data.test_labels)
 

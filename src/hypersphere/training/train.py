@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -18,10 +19,15 @@ from hypersphere.errors import UserError
 from hypersphere.files import write_atomically, write_text
 from hypersphere.store import Store
 from hypersphere.store.records import Record
-from hypersphere.training.callbacks import RESUME, EpochLog, ResumePoint, Say, quiet, usable
+from hypersphere.training import packed
+from hypersphere.training.callbacks import EpochLog, ResumePoint, quiet
 from hypersphere.training.files import FileImages
 from hypersphere.training.images import SmallImages
-from hypersphere.training.module import WATCHED, Network, TrainingModule, embed
+from hypersphere.training.learner import WATCHED, Learner
+from hypersphere.training.module import TrainingModule
+from hypersphere.training.network import Network, embed
+from hypersphere.training.packed import Ready
+from hypersphere.training.resume import RESUME, Say, usable
 
 MODEL, EMBEDDINGS = "model.safetensors", "embeddings.safetensors"
 NUMBERS = ("loss", "validation_loss", *WATCHED)  # of an epoch that are no times
@@ -41,6 +47,15 @@ def train(
     An interrupted run continues after its last whole epoch. Raises UserError when the retrained
     numbers contradict the record or a parent run is missing.
     """
+    return packed.finish(steps_of(training, store, need_files=need_files, say=say))
+
+
+def steps_of(
+    training: Training, store: Store, *, need_files: bool = False, say: Say = print
+) -> Generator[Ready, None, Record]:
+    """`train` in steps, for whoever has several trainings in flight: yields a function that tells
+    whether it is worth going on yet, and returns the record. Closing it gives the run up until
+    another time; what its resume point holds is not lost."""
     folder = store.folder(training.id)
 
     def done() -> bool:
@@ -54,7 +69,7 @@ def train(
         if done():  # by another process, while this one waited
             return store.records[training.id]
         write_text(folder / "config.yaml", yaml.safe_dump(training.raw, sort_keys=False))
-        fresh = _train(training, store, folder, say)
+        fresh = yield from _train(training, store, folder, say)
         if record is None:
             store.write(fresh)
         else:
@@ -112,12 +127,28 @@ def _contradiction(record: Record, name: str, old: float, new: float, exact: boo
     )
 
 
-def _train(training: Training, store: Store, folder: Path, say: Say) -> Record:
-    module = TrainingModule(training)
+def _train(
+    training: Training, store: Store, folder: Path, say: Say
+) -> Generator[Ready, None, Record]:
+    learner = Learner(training)
     if training.parent is not None:
-        _start_from(module.network, training.parent, store, say)
+        _start_from(learner.network, training.parent, store, say)
+    device = packed.device_for(learner, folder, say)
+    if device is not None:
+        images = SmallImages(training, device)
+        yield from packed.fit(learner, images, folder, say, device)
+    else:
+        images = SmallImages(training) if training.dataset.in_memory else FileImages(training)
+        device = _fit_by_lightning(learner, images, folder, say)
+    return _finish(learner, images, folder, device)
+
+
+def _fit_by_lightning(
+    learner: Learner, images: SmallImages | FileImages, folder: Path, say: Say
+) -> torch.device:
+    """Train with Lightning's own loop; returns the device it chose."""
+    training = learner.training
     schedule = training.components["schedule"].build()
-    images = SmallImages(training) if training.dataset.in_memory else FileImages(training)
     with quiet():
         trainer = pl.Trainer(
             accelerator="auto",
@@ -125,35 +156,41 @@ def _train(training: Training, store: Store, folder: Path, say: Say) -> Record:
             max_epochs=schedule.epochs,
             precision="bf16-mixed" if training.settings.precision == "bf16" else "32-true",
             reload_dataloaders_every_n_epochs=1,  # the order of batches is seeded by epoch
-            limit_val_batches=1.0 if module.network.head.classifies else 0,
-            callbacks=[ResumePoint(folder), EpochLog(folder / "log.txt", schedule.epochs, say)],
+            limit_val_batches=1.0 if learner.network.head.classifies else 0,
+            callbacks=[ResumePoint(folder), EpochLog(folder, schedule.epochs, say)],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
             default_root_dir=folder,
         )
-        resume = usable(folder / RESUME, say)
-        trainer.fit(module, images, ckpt_path=resume)
-    device = str(trainer.strategy.root_device)
-    network = module.network.to(device)
-    if module.best is not None:
-        network.load_state_dict(module.best)
+        resume = folder / RESUME if usable(folder / RESUME, say) else None
+        trainer.fit(TrainingModule(learner), images, ckpt_path=resume)
+    return trainer.strategy.root_device
+
+
+def _finish(
+    learner: Learner, images: SmallImages | FileImages, folder: Path, device: torch.device
+) -> Record:
+    """Keep what the trained run leaves behind, and say it in a record."""
+    training, network = learner.training, learner.network.to(device)
+    if learner.best is not None:
+        network.load_state_dict(learner.best)
     embedding_started = time.time()
     embeddings = embed(network, images.everything(), training.settings.precision)
     write_atomically(folder / MODEL, lambda path: save_file(_contiguous(network), path))
     write_atomically(folder / EMBEDDINGS, embeddings.save)
 
-    last, selected = module.history[-1], module.selected()
-    record = provenance.stamp(training, embedding_started, device)
+    last, selected = learner.history[-1], learner.selected()
+    record = provenance.stamp(training, embedding_started, str(device))
     # A resumed run's epochs before the interruption count too.
-    record["seconds"] = round(record["seconds"] + sum(e["seconds"] for e in module.history), 1)
+    record["seconds"] = round(record["seconds"] + sum(e["seconds"] for e in learner.history), 1)
     return record | {
         "parent": training.parent,
         "config": training.raw,
         "data": {"name": training.data.name, "content": images.content},
         "diverged": not math.isfinite(last["loss"]),
-        "epochs": module.history,
+        "epochs": learner.history,
         "metrics": {key: selected[key] for key in NUMBERS if key in selected},
         "files": {name: _sha256(folder / name) for name in (MODEL, EMBEDDINGS)},
         "artifacts": {},

@@ -1,0 +1,131 @@
+"""The arithmetic of one training run: its steps, its curve, its best weights. Who drives it (the
+Lightning module, the packed driver) and on what is not known here."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hypersphere.config.training import Training
+from hypersphere.heads import ValueHead
+from hypersphere.seeds import derive
+from hypersphere.training.network import Network
+
+# What each part of the images is watched for, in the order in which data modules give them.
+WATCHED = ("test_accuracy", "validation_accuracy")
+
+
+class Learner:
+    """A network that learns, and what came of it.
+
+    history: one dict per finished epoch (epoch, loss, test_accuracy and validation_accuracy where
+    the head classifies, validation_loss, seconds); it travels in the resume point, so a resumed run
+    keeps the curve, and so do the `best` weights where the configuration selects by that loss.
+    class_weights: (classes,) or None.
+    """
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.network = Network(training)
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, Tensor] | None = None
+        self.class_weights: Tensor | None = None
+        self._accuracies: dict[str, float] = {}
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    def prepare(self, labels: Tensor, values: Tensor | None) -> None:
+        """What rests on all training images: their labels (n,) among the seen classes and, where
+        the head learns a number of each image, those values (n,)."""
+        head = self.network.head
+        if isinstance(head, ValueHead):
+            head.prepare(values)
+        if self.training.settings.class_weights == "balanced":
+            counts = labels.bincount(minlength=head.num_classes)
+            self.class_weights = (len(labels) / (len(counts) * counts)).to(self.device)
+
+    def step(self, images: Tensor, labels: Tensor, *values: Tensor) -> Tensor:
+        """Loss of one batch. images: (n, c, h, w) uint8; labels: (n,) among the seen classes;
+        values: (n,) where the head learns a number of each image."""
+        embeddings = self.network(images)
+        # Losses stay in float32: bfloat16 cosines would move the few-shot results.
+        with torch.autocast(embeddings.device.type, enabled=False):
+            weights = None if self.class_weights is None else self.class_weights[labels]
+            return self.network.head.loss(embeddings, labels, weights, *values)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """epoch: 0, 1, ..."""
+        # Dropout and the like draw from the global state; seeding it by epoch keeps a resumed
+        # training equal to an uninterrupted one.
+        torch.manual_seed(derive("training noise", self.training.settings.seed, epoch))
+        # Sums stay on the device; one transfer per epoch instead of one per step.
+        self.loss_sum = torch.zeros((), device=self.device)
+        self.batches = 0
+        self._started = time.perf_counter()
+
+    def begin_judging(self) -> None:
+        self._correct = torch.zeros(len(WATCHED), device=self.device)
+        self._count = [0] * len(WATCHED)
+        self._validation_loss = torch.zeros((), device=self.device)
+
+    def judge(self, images: Tensor, labels: Tensor, part: int) -> None:
+        """Count a batch of the images that `WATCHED[part]` is about."""
+        logits = self.network.head.logits(self.network(images))
+        self._correct[part] += (logits.argmax(1) == labels).sum()
+        self._count[part] += len(labels)
+        if WATCHED[part] == "validation_accuracy":
+            self._validation_loss += F.cross_entropy(logits.float(), labels, reduction="sum")
+
+    def end_judging(self) -> None:
+        found = zip(WATCHED, self._correct.tolist(), self._count, strict=True)
+        self._accuracies = {name: correct / count for name, correct, count in found if count}
+        if held := self._count[WATCHED.index("validation_accuracy")]:
+            self._accuracies["validation_loss"] = self._validation_loss.item() / held
+
+    def end_epoch(self, epoch: int) -> None:
+        """Add the epoch to the history; keep its weights if they are the best so far."""
+        loss = self.loss_sum.item() / max(self.batches, 1)
+        entry = {"epoch": epoch + 1, "loss": loss, **self._accuracies}
+        entry["seconds"] = round(time.perf_counter() - self._started, 3)
+        self.history.append(entry)
+        if self.training.settings.select != "last" and self.selected() == entry:
+            state = self.network.state_dict()
+            self.best = {name: value.detach().cpu().clone() for name, value in state.items()}
+
+    @property
+    def diverged(self) -> bool:
+        """Divergence is a result: nothing is gained by going on (nor after a resume)."""
+        return bool(self.history) and not math.isfinite(self.history[-1]["loss"])
+
+    def selected(self) -> dict[str, Any]:
+        """The entry of the history whose weights are the run's."""
+        if self.training.settings.select == "last":
+            return self.history[-1]
+        losses = [entry["validation_loss"] for entry in self.history]
+        if not math.isfinite(losses[0]):  # diverged from the first epoch on
+            return self.history[-1]
+        return self.history[losses.index(min(x for x in losses if math.isfinite(x)))]
+
+    def optimizers(
+        self,
+    ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]:
+        """The configured optimiser of all parameters, and its schedule (stepped once per epoch)."""
+        components = self.training.components
+        optimizer = components["optimizer"].build(self.network.parameters())
+        return optimizer, components["schedule"].build().scheduler(optimizer)
+
+    def state(self) -> dict[str, Any]:
+        """What a resume point keeps beside weights and optimiser."""
+        return {"history": self.history} | ({} if self.best is None else {"best": self.best})
+
+    def load_state(self, kept: dict[str, Any]) -> None:
+        """Go on after `state`, which may stand among other things."""
+        self.history = list(kept["history"])
+        self.best = kept.get("best")

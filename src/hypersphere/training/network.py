@@ -1,0 +1,60 @@
+"""The network: backbone + head, no paper's name in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from hypersphere.config.training import Training
+from hypersphere.data.transforms import ToInput
+from hypersphere.errors import UserError
+from hypersphere.evaluation.embeddings import Embeddings
+from hypersphere.heads import Head
+from hypersphere.seeds import derive
+
+# split -> batches of images, labels, and the numbers that are learned where there are some
+Everything = dict[str, tuple[Iterable[Tensor], Tensor, Tensor | None]]
+
+
+class Network(nn.Module):
+    """uint8 images -> embeddings, and the head that owns the class vectors.
+
+    Built from a checked training configuration, initialised from its seed alone: the global
+    random state neither enters nor changes.
+    """
+
+    def __init__(self, training: Training) -> None:
+        super().__init__()
+        data, facts = training.data, training.dataset
+        self.to_input = ToInput(data.size, *data.statistics(facts))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive("initialisation", training.settings.seed) % 2**63)
+            size = data.input_size(facts)
+            self.backbone = training.components["backbone"].build(facts.channels, size)
+            num_classes = len(training.split().seen)
+            try:
+                self.head: Head = training.components["head"].build(self.backbone.dim, num_classes)
+            except ValueError as error:
+                raise UserError(f"head ({self.backbone.dim} dimensions): {error}") from None
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: (n, channels, size, size) uint8 -> embeddings (n, dim) float32."""
+        return self.backbone(self.to_input(images)).float()
+
+
+@torch.inference_mode()
+def embed(network: Network, everything: Everything, precision: str) -> Embeddings:
+    """Embed all training and test images, in evaluation mode and the training's precision."""
+    network.eval()
+    device = next(network.parameters()).device
+
+    def run(batches: Iterable[Tensor]) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            return torch.cat([network(images.to(device)).cpu() for images in batches])
+
+    train, train_labels, train_values = everything["train"]
+    test, test_labels, test_values = everything["test"]
+    return Embeddings(run(train), train_labels, run(test), test_labels, train_values, test_values)
