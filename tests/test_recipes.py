@@ -81,7 +81,7 @@ def test_class_weights_are_taken_from_the_images_trained_on(monkeypatch, tmp_pat
             ["backbone=inception_blocks", "backbone.filters=[32,40]"],
             "backbone (inception_blocks): filters [40] are no multiples of 16",
         ),
-        (["select=best"], "select='best': input should be 'last' or 'lowest_validation_loss'"),
+        (["select=best"], "select='best': input should be 'last', 'lowest_validation_loss' or"),
     ],
 )
 def test_what_does_not_go_together(words, says):

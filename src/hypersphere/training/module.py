@@ -19,6 +19,7 @@ from hypersphere.evaluation.embeddings import Embeddings
 from hypersphere.heads import Head, ValueHead
 from hypersphere.seeds import derive
 from hypersphere.training.images import Everything
+from hypersphere.training.optimizers import Schedule
 
 # What the validation loaders of a data module hold, in their order.
 WATCHED = ("test_accuracy", "validation_accuracy")
@@ -56,7 +57,7 @@ class TrainingModule(pl.LightningModule):
 
     history: one dict per finished epoch (epoch, loss, test_accuracy and validation_accuracy where
     the head classifies, validation_loss, seconds); it travels in the checkpoint, so a resumed run
-    keeps the curve, and so do the `best` weights where the configuration selects by that loss.
+    keeps the curve, and so do the `best` weights where the configuration selects by one of these.
     class_weights: (classes,) or None.
     """
 
@@ -64,6 +65,7 @@ class TrainingModule(pl.LightningModule):
         super().__init__()
         self.training_config = training
         self.network = Network(training)
+        self._schedule: Schedule = training.components["schedule"].build()
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] | None = None
         self.class_weights: Tensor | None = None
@@ -95,6 +97,7 @@ class TrainingModule(pl.LightningModule):
             self.class_weights = (len(labels) / (len(counts) * counts)).to(self.device)
 
     def on_train_epoch_start(self) -> None:
+        self._schedule.adjust(self.trainer.optimizers[0], self.history)
         # Dropout and the like draw from the global state; seeding it by epoch keeps a resumed
         # training equal to an uninterrupted one.
         seed = self.training_config.settings.seed
@@ -137,8 +140,11 @@ class TrainingModule(pl.LightningModule):
 
     def selected(self) -> dict[str, Any]:
         """The entry of the history whose weights are the run's."""
-        if self.training_config.settings.select == "last":
+        select = self.training_config.settings.select
+        if select == "last":
             return self.history[-1]
+        if select == "highest_test_accuracy":  # the first of several, as published code keeps it
+            return max(self.history, key=lambda entry: entry["test_accuracy"])
         losses = [entry["validation_loss"] for entry in self.history]
         if not math.isfinite(losses[0]):  # diverged from the first epoch on
             return self.history[-1]
@@ -152,7 +158,7 @@ class TrainingModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         components = self.training_config.components
         optimizer = components["optimizer"].build(self.parameters())
-        scheduler = components["schedule"].build().scheduler(optimizer)
+        scheduler = self._schedule.scheduler(optimizer)
         return optimizer if scheduler is None else ([optimizer], [scheduler])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
