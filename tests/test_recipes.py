@@ -58,13 +58,13 @@ def test_balanced_weights_of_a_long_tail(head):
 
 def test_class_weights_are_taken_from_the_images_trained_on(monkeypatch, tmp_path):
     seen = []
-    step = Learner.step
+    prepare = Learner.prepare
 
-    def watched(self, images, labels):
-        seen.append((self.class_weights, self.trainer.datamodule.train_labels()))
-        return step(self, images, labels)
+    def watched(self, labels, values):
+        prepare(self, labels, values)
+        seen.append((self.class_weights, labels))
 
-    monkeypatch.setattr(Learner, "step", watched)
+    monkeypatch.setattr(Learner, "prepare", watched)
     words = ["paper=nsl/plants/quick", "schedule.epochs=1", "split.at_least=85"]
     train(split_config(compose(words))[0], Store(tmp_path), say=lambda line: None)
     weights, labels = seen[0]
@@ -81,7 +81,7 @@ def test_class_weights_are_taken_from_the_images_trained_on(monkeypatch, tmp_pat
             ["backbone=inception_blocks", "backbone.filters=[32,40]"],
             "backbone (inception_blocks): filters [40] are no multiples of 16",
         ),
-        (["select=best"], "select='best': input should be 'last' or 'lowest_validation_loss'"),
+        (["select=best"], "select='best': input should be 'last', 'lowest_validation_loss' or"),
     ],
 )
 def test_what_does_not_go_together(words, says):

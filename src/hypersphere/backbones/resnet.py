@@ -70,10 +70,14 @@ class CifarResNet(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """ReLU(BN(conv 3x3(ReLU(BN(conv 3x3 (x))))) + shortcut(x))."""
+    """ReLU(BN(conv 3x3(ReLU(BN(conv 3x3 (x))))) + shortcut(x)); `relu=False` leaves out the outer
+    one."""
 
-    def __init__(self, channels: int, filters: int, stride: int, shortcut: str) -> None:
+    def __init__(
+        self, channels: int, filters: int, stride: int, shortcut: str, relu: bool = True
+    ) -> None:
         super().__init__()
+        self.relu = relu
         self.first = nn.Conv2d(channels, filters, 3, stride, padding=1, bias=False)
         self.first_norm = nn.BatchNorm2d(filters)
         self.second = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
@@ -89,4 +93,5 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(n, channels, h, w) -> (n, filters, h / stride, w / stride)."""
         inner = F.relu(self.first_norm(self.first(x)), inplace=True)
-        return F.relu(self.second_norm(self.second(inner)) + self.shortcut(x), inplace=True)
+        out = self.second_norm(self.second(inner)) + self.shortcut(x)
+        return F.relu(out, inplace=True) if self.relu else out

@@ -36,7 +36,8 @@ class Settings(pydantic.BaseModel):
     initial: id of a finished run whose weights this one starts from (its parent), or None.
     class_weights: `balanced` weighs the loss of an image by n / (K n_k), for n images of K classes,
     n_k of them of its own. select: the weights of the `last` epoch, or of the one with the
-    `lowest_validation_loss` (needs data.validation).
+    `lowest_validation_loss` (needs data.validation), or with the `highest_test_accuracy`, which is
+    chosen on the very images that it is then reported for, as some papers do.
     """
 
     model_config = _STRICT
@@ -44,7 +45,7 @@ class Settings(pydantic.BaseModel):
     precision: Literal["fp32", "bf16"]
     initial: str | None = None
     class_weights: Literal["none", "balanced"] = "none"
-    select: Literal["last", "lowest_validation_loss"] = "last"
+    select: Literal["last", "lowest_validation_loss", "highest_test_accuracy"] = "last"
 
 
 @dataclass(frozen=True)
@@ -174,11 +175,7 @@ def check_training(raw: Mapping[str, Any]) -> Training:
             f"class_weights={settings.class_weights}: weighs a classification loss, which"
             f" head={components['head'].name} has not"
         )
-    if settings.select != "last" and not (classifies and data.validation):
-        raise UserError(
-            f"select={settings.select}: needs held-out images (data.validation.share=0.1) and a"
-            " head that classifies"
-        )
+    _check_watched(settings, components, data, classifies)
     learns = getattr(components["head"].target, "learns_value", False)
     if learns != (data.target is not None):
         head, known = components["head"].name, " or ".join(facts.targets)
@@ -194,6 +191,32 @@ def check_training(raw: Mapping[str, Any]) -> Training:
     if why := _misfit(json.dumps(raw["backbone"], sort_keys=True), facts.channels, size):
         raise UserError(f"backbone ({data.name}, {size} pixels): {why}")
     return training
+
+
+def _check_watched(
+    settings: Settings, components: Mapping[str, Component], data: Data, classifies: bool
+) -> None:
+    """Whether there is what the choice of an epoch, or of the learning rate, looks at."""
+    watch = components["schedule"].params.get("watch")
+    held = {
+        f"select={settings.select}": settings.select == "lowest_validation_loss",
+        f"schedule.watch={watch}": watch == "validation_accuracy",
+    }
+    tested = {
+        f"select={settings.select}": settings.select == "highest_test_accuracy",
+        f"schedule.watch={watch}": watch == "test_accuracy",
+    }
+    for what, asked in held.items():
+        if asked and not (classifies and data.validation):
+            raise UserError(
+                f"{what}: needs held-out images (data.validation.share=0.1) and a head that"
+                " classifies"
+            )
+    for what, asked in tested.items():
+        if asked and not classifies:
+            raise UserError(
+                f"{what}: needs a head that classifies, head={components['head'].name} does not"
+            )
 
 
 @cache

@@ -5,6 +5,7 @@ from hypersphere.heads.deep_ncm import DeepNCM
 from hypersphere.heads.metric import Contrastive, Regression, Triplet
 from hypersphere.heads.normalized_softmax import NormalizedSoftmax
 from hypersphere.heads.prototypes import Prototypes
+from hypersphere.heads.random_vectors import RandomVectors
 from hypersphere.heads.softmax import CenterLoss, Softmax
 from hypersphere.heads.values import (
     ClampedRegression,
@@ -25,6 +26,7 @@ __all__ = [
     "NormalizedSoftmax",
     "Poles",
     "Prototypes",
+    "RandomVectors",
     "Regression",
     "Softmax",
     "Triplet",

@@ -29,7 +29,8 @@ from hypersphere.config.compose import resolve
 from hypersphere.data.facts import DATASETS
 from hypersphere.data.inventory import unready
 from hypersphere.errors import UserError
-from hypersphere.papers.curves import of_curve
+from hypersphere.papers.choice import Alternative, training_number
+from hypersphere.papers.curves import number_of
 from hypersphere.papers.spec import (
     ItemSpec,
     Paper,
@@ -51,7 +52,10 @@ class PlannedCell:
 
     metrics: variant ("" is the primary) -> name of the number in that node's record.
     own: the nodes of variants that have runs of their own. sources: of a cell that is the largest
-    of other items' cells (and has no nodes), those items with these cells alone.
+    of other items' cells (and has no nodes), those items with these cells alone. alternatives: by
+    variant, of a cell that shows the best of several settings (`nodes` are the first one's), all of
+    them; chosen_by: by variant, the number of their trainings that decides. A cell that the preset
+    leaves out has no nodes and no sources.
     """
 
     keys: dict[str, str]
@@ -61,6 +65,8 @@ class PlannedCell:
     metrics: dict[str, str]
     own: dict[str, dict[str, Node]] = field(default_factory=dict)
     sources: tuple[PlannedItem, ...] = ()
+    alternatives: dict[str, tuple[Alternative, ...]] = field(default_factory=dict)
+    chosen_by: dict[str, str] = field(default_factory=dict)
 
     def only(self, variant: str) -> PlannedCell:
         """The cell with a variant's nodes and number as its primary ones; the primary's where it
@@ -71,12 +77,16 @@ class PlannedCell:
             metrics={"": self.metrics.get(variant, self.metrics[""])},
             own={},
             sources=tuple(source.only(variant) for source in self.sources),
+            alternatives=_only(self.alternatives, variant),
+            chosen_by=_only(self.chosen_by, variant),
         )
 
     def every_node(self) -> Iterator[Node]:
         """All that it and its variants need, the primary first; some may stand several times."""
         for nodes in (self.nodes, *self.own.values()):
             yield from nodes.values()
+        for each in itertools.chain.from_iterable(self.alternatives.values()):
+            yield from each.nodes.values()
         for variant in self.metrics if self.sources else ():
             for source in self.only(variant).sources:
                 yield from source.every_node()
@@ -169,7 +179,8 @@ def preset_of(declared: Paper, spec: ItemSpec, preset: str) -> PresetSpec:
     own = spec.presets.get(preset)
     if own is None:
         return shared
-    return shared.model_copy(update=own.model_dump(exclude_none=True, exclude={"grid", "select"}))
+    differs = own.model_dump(exclude_none=True, include={"protocol", "note", "seeds", "instead"})
+    return shared.model_copy(update=differs)
 
 
 def plan_item(declared: Paper, spec: ItemSpec, preset: str) -> PlannedItem:
@@ -189,13 +200,57 @@ def _cell(declared: Paper, spec: ItemSpec, preset: str, row: Mapping[str, str]) 
         sources = _sources(declared, spec, preset, spec.largest.of(keys))
         unnamed = dict.fromkeys(("", *spec.variants), "")
         return PlannedCell(keys, *printed, {}, unnamed, sources=sources)
-    metrics, own = {"": _metric(spec, keys)}, {}
-    for name, variant in spec.variants.items():
-        varied = spec.varied(name)
-        metrics[name] = _metric(varied, keys)
-        if variant.select or variant.overrides:
-            own[name] = _nodes(declared, varied, preset, keys)
+    metrics = {"": _metric(spec, keys)}
+    metrics |= {name: _metric(spec.varied(name), keys) for name in spec.variants}
+    if _left_out(spec, preset, keys):
+        return PlannedCell(keys, *printed, {}, metrics)
+    named = {"": spec} | {name: spec.varied(name) for name in spec.variants}
+    if spec.choose is not None:
+        among = {name: _alternatives(declared, each, preset, keys) for name, each in named.items()}
+        by = {
+            name: training_number(spec.choose, _filled(each, spec.choose.by, keys, "choose.by"))
+            for name, each in named.items()
+        }
+        first = {name: each[0].nodes for name, each in among.items()}
+        return PlannedCell(
+            keys, *printed, first.pop(""), metrics, first, alternatives=among, chosen_by=by
+        )
+    own = {
+        name: _nodes(declared, named[name], preset, keys)
+        for name, variant in spec.variants.items()
+        if variant.select or variant.overrides
+    }
     return PlannedCell(keys, *printed, _nodes(declared, spec, preset, keys), metrics, own)
+
+
+def _left_out(spec: ItemSpec, preset: str, keys: Mapping[str, str]) -> bool:
+    """Whether the preset has no runs for a cell."""
+    own = spec.presets.get(preset)  # type: ignore[call-overload]
+    for column, wanted in (own.where if own else {}).items():
+        if column not in keys:
+            raise UserError(
+                f"{spec.name}: presets.{preset}.where.{column}: no such column (there are"
+                f" {list(keys)})"
+            )
+        if keys[column] not in map(str, wanted):
+            return True
+    return False
+
+
+def _alternatives(
+    declared: Paper, spec: ItemSpec, preset: str, keys: Mapping[str, str]
+) -> tuple[Alternative, ...]:
+    assert spec.choose is not None
+    found = []
+    for overrides in spec.choose.among:
+        told = spec.model_copy(update={"overrides": spec.overrides | overrides})
+        found.append(Alternative(overrides, _nodes(declared, told, preset, keys)))
+    return tuple(found)
+
+
+def _only(by_variant: dict[str, Any], variant: str) -> dict[str, Any]:
+    """What the variant has, or where it has nothing of its own the primary, as the primary."""
+    return {"": by_variant.get(variant, by_variant[""])} if by_variant else {}
 
 
 def _nodes(
@@ -319,13 +374,7 @@ def value_of(record: Record, name: str, unit: str, scale: float) -> dict[str, fl
 
     A diverged run gives nan. Several draws are averaged unless the unit is the draw.
     """
-    if record["diverged"]:
-        return {"": math.nan}
-    if (number := of_curve(record, name)) is not None:
-        return {"": scale * number}
-    if name not in record["metrics"]:
-        raise UserError(f"run {record['run_id']} has no number {name!r}; see the item's `metric`")
-    value = record["metrics"][name]
+    value = number_of(record, name)
     if not isinstance(value, list):
         return {"": scale * value}
     if unit == "draw":

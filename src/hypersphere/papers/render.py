@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hypersphere.config.data import describe
 from hypersphere.errors import UserError
+from hypersphere.papers import choice
 from hypersphere.papers.plan import Plan, PlannedCell, PlannedItem, make_plan, value_of
 from hypersphere.papers.spec import ItemSpec, Paper, paper, paper_keys, published_rows
 from hypersphere.reporting import claims, derived, page, plots, tables
@@ -98,7 +100,8 @@ def _item(whole: PlannedItem, store: Store, variant: str) -> Item:
     planned = whole.only(variant)
     spec, about = planned.spec, planned.paper.about
     unit = spec.varied(variant).unit if variant else spec.unit
-    notes = [f"Protocol: {planned.settings.protocol}. {planned.settings.note}"]
+    protocol = _protocol(planned, variant)
+    notes = [f"Protocol: {protocol}. {planned.settings.note}"]
     if variant:
         notes.append(
             f"Variant {variant}: {_differs(spec, variant)}; the primary table is {spec.name}."
@@ -106,7 +109,8 @@ def _item(whole: PlannedItem, store: Store, variant: str) -> Item:
     if spec.largest is not None:
         each = spec.largest.words.items()
         notes += [f"{value}: {derived.describe(how, spec.unit)}." for value, how in each]
-    notes += _images(planned)
+    planned, chosen = _chosen(planned, store)
+    notes += chosen + _images(planned)
     notes.append(f"Paper: {about.title} ({about.citation}).")
     return Item(
         paper=planned.paper.key,
@@ -124,6 +128,34 @@ def _item(whole: PlannedItem, store: Store, variant: str) -> Item:
         data=tuple(sorted(planned.datasets)),
         plot=spec.plot,
     )
+
+
+def _protocol(planned: PlannedItem, variant: str) -> str:
+    own = planned.spec.variants.get(variant)
+    return (own and own.protocol) or planned.settings.protocol
+
+
+def _chosen(planned: PlannedItem, store: Store) -> tuple[PlannedItem, list[str]]:
+    """The item with the best alternative of each cell that has some, where all are done, and a note
+    of which."""
+    labels = [*planned.spec.rows, *planned.spec.columns]
+    found, cells, by = [], [], ""
+    for cell in planned.cells:
+        settled, chosen = _settled(cell, store)
+        cells.append(settled)
+        if chosen is not None:
+            by = cell.chosen_by[""]
+            found.append((" ".join(cell.keys[key] for key in labels), chosen))
+    return replace(planned, cells=tuple(cells)), choice.describe(by, found, planned.spec.unit)
+
+
+def _settled(cell: PlannedCell, store: Store) -> tuple[PlannedCell, choice.Alternative | None]:
+    """The cell with its best alternative alone, and that; or as it is."""
+    if (among := cell.alternatives.get("")) is None:
+        return cell, None
+    if (chosen := choice.best(among, cell.chosen_by[""], store)) is None:
+        return cell, None
+    return replace(cell, nodes=chosen.nodes, alternatives={}), chosen
 
 
 def _images(planned: PlannedItem) -> list[str]:
@@ -168,7 +200,9 @@ def _cell(planned: PlannedItem, cell: PlannedCell, store: Store, variant: str) -
     spec = planned.spec
     if spec.largest is not None and cell.sources:
         tables = {
-            source.spec.name: [_cell(source, each, store, variant) for each in source.cells]
+            source.spec.name: [
+                _cell(source, _settled(each, store)[0], store, variant) for each in source.cells
+            ]
             for source in cell.sources
         }
         printed = (cell.published, cell.published_std)
@@ -180,7 +214,8 @@ def _cell(planned: PlannedItem, cell: PlannedCell, store: Store, variant: str) -
     scale = spec.scale.of(cell.keys) if isinstance(spec.scale, ByKey) else spec.scale
     values: dict[str, float] = {}
     run_ids, arrays, done = [], {}, 0
-    for unit, node in cell.nodes.items():
+    waiting = bool(cell.alternatives)  # for some to be done: nothing can be chosen yet
+    for unit, node in () if waiting else cell.nodes.items():
         if (record := store.get(node.id)) is None:
             continue
         done += 1
@@ -198,6 +233,6 @@ def _cell(planned: PlannedItem, cell: PlannedCell, store: Store, variant: str) -
         # draws per run are known once a run is there; before that the runs are counted
         planned=len(cell.nodes) * (len(values) // done if done else 1),
         run_ids=tuple(dict.fromkeys(run_ids)),  # units may share a run that knows no chance
-        protocol=planned.settings.protocol,
+        protocol=_protocol(planned, variant),
         arrays=arrays,
     )

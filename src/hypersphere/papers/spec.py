@@ -23,6 +23,7 @@ from hypersphere.reporting.kinds import Dots, Plot
 
 PRESETS = ("quick", "small", "paper")
 Preset = Literal["quick", "small", "paper"]
+Protocol = Literal["exact", "shortened", "substitute"]
 NOT_KEYS = ("paper", "table", "value", "std", "note")  # columns of a published CSV that are no keys
 NOT_ITEMS = ("about", "claims", "recipe", *PRESETS)  # files beside the items
 
@@ -41,7 +42,7 @@ class PresetSpec(pydantic.BaseModel):
     """
 
     model_config = _STRICT
-    protocol: Literal["exact", "shortened", "substitute"]
+    protocol: Protocol
     note: str
     seeds: Annotated[list[int], pydantic.Field(min_length=1)]
     instead: Selection = {}
@@ -64,17 +65,33 @@ class About(pydantic.BaseModel):
     scope: dict[Preset, str]
 
 
-class ItemPreset(pydantic.BaseModel):
-    """What an item does otherwise than its paper's preset (see PresetSpec), the values of its grid
-    (of each of them) that differ, and printed values that select otherwise; None: the same."""
+class Choice(pydantic.BaseModel):
+    """The best of several settings, as after a grid search.
+
+    among: overrides, one alternative each. by: the number of the trainings whose mean over the
+    units is largest for the one that is shown; as in a metric, `{word}` stands for one of `words`.
+    """
 
     model_config = _STRICT
-    protocol: Literal["exact", "shortened", "substitute"] | None = None
+    among: Annotated[list[Selection], pydantic.Field(min_length=1)]
+    by: str
+
+
+class ItemPreset(pydantic.BaseModel):
+    """What an item does otherwise than its paper's preset (see PresetSpec), the values of its grid
+    (of each of them) that differ, printed values that select otherwise, and other settings to
+    choose among; None: the same. where: key column -> values of the cells that have runs in this
+    preset, all others stay `not run`."""
+
+    model_config = _STRICT
+    protocol: Protocol | None = None
     note: str | None = None
     seeds: Annotated[list[int], pydantic.Field(min_length=1)] | None = None
     instead: Selection | None = None
     grid: Grid | None = None
     select: Select = {}
+    choose: Choice | None = None
+    where: Grid = {}
 
 
 Word = str | ByKey[str]  # of the metric
@@ -86,8 +103,9 @@ class Variant(pydantic.BaseModel):
     """What a variant of an item has in the place of the primary's.
 
     words: of the metric. select (of the printed values that select otherwise), overrides: with them
-    the variant has runs of its own, where they ask for others than the primary has. unit: its own.
-    note: said under its table. A variant of words alone may be written as these words.
+    the variant has runs of its own, where they ask for others than the primary has. unit, protocol:
+    its own. note: said under its table. presets: those that have the variant. A variant of words
+    alone may be written as these words.
     """
 
     model_config = _STRICT
@@ -95,7 +113,9 @@ class Variant(pydantic.BaseModel):
     select: Select = {}
     overrides: Selection = {}
     unit: Unit | None = None
+    protocol: Protocol | None = None
     note: str = ""
+    presets: tuple[Preset, ...] = PRESETS
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -126,6 +146,8 @@ class ItemSpec(pydantic.BaseModel):
         The metric is for the other cells.
     scale: our numbers are multiplied by it to be in the printed unit (100 for per cent); one, or
         one by the value of a key column.
+    choose: of each cell, the best of several settings (Choice), which may be other ones in a
+        variant.
     computation: a component that gives the numbers without training; `computation.<parameter>` in
         `select` or `overrides` sets one. By any unit but `deterministic` it takes a `seed`, unless
         a cell has its own.
@@ -150,16 +172,22 @@ class ItemSpec(pydantic.BaseModel):
     words: dict[str, Word] = {}
     variants: dict[str, Variant] = {}
     largest: ByKey[Largest] | None = None
+    choose: Choice | None = None
     scale: float | ByKey[float] = 1.0
     computation: dict[str, Any] | None = None
     presets: dict[Preset, ItemPreset] = {}
 
     def in_preset(self, preset: str) -> ItemSpec:
-        """The item with what its columns select in a preset."""
-        own = self.presets.get(preset)  # type: ignore[call-overload]
-        if own is None or not own.select:
-            return self
-        return self.model_copy(update={"select": _otherwise(self.select, own.select)})
+        """The item with what its columns select, what it chooses among and the variants it has in
+        a preset."""
+        own = self.presets.get(preset) or ItemPreset()  # type: ignore[call-overload]
+        return self.model_copy(
+            update={
+                "select": _otherwise(self.select, own.select),
+                "choose": own.choose or self.choose,
+                "variants": {k: v for k, v in self.variants.items() if preset in v.presets},
+            }
+        )
 
     def varied(self, variant: str) -> ItemSpec:
         """The item as one of its variants has it."""

@@ -15,6 +15,7 @@ from hypersphere.config.training import Training
 from hypersphere.heads import ValueHead
 from hypersphere.seeds import derive
 from hypersphere.training.network import Network
+from hypersphere.training.optimizers import Schedule
 
 # What each part of the images is watched for, in the order in which data modules give them.
 WATCHED = ("test_accuracy", "validation_accuracy")
@@ -25,13 +26,14 @@ class Learner:
 
     history: one dict per finished epoch (epoch, loss, test_accuracy and validation_accuracy where
     the head classifies, validation_loss, seconds); it travels in the resume point, so a resumed run
-    keeps the curve, and so do the `best` weights where the configuration selects by that loss.
+    keeps the curve, and so do the `best` weights where the configuration selects by one of these.
     class_weights: (classes,) or None.
     """
 
     def __init__(self, training: Training) -> None:
         self.training = training
         self.network = Network(training)
+        self.schedule: Schedule = training.components["schedule"].build()
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] | None = None
         self.class_weights: Tensor | None = None
@@ -60,8 +62,9 @@ class Learner:
             weights = None if self.class_weights is None else self.class_weights[labels]
             return self.network.head.loss(embeddings, labels, weights, *values)
 
-    def begin_epoch(self, epoch: int) -> None:
+    def begin_epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
         """epoch: 0, 1, ..."""
+        self.schedule.adjust(optimizer, self.history)
         # Dropout and the like draw from the global state; seeding it by epoch keeps a resumed
         # training equal to an uninterrupted one.
         torch.manual_seed(derive("training noise", self.training.settings.seed, epoch))
@@ -106,8 +109,11 @@ class Learner:
 
     def selected(self) -> dict[str, Any]:
         """The entry of the history whose weights are the run's."""
-        if self.training.settings.select == "last":
+        select = self.training.settings.select
+        if select == "last":
             return self.history[-1]
+        if select == "highest_test_accuracy":  # the first of several, as published code keeps it
+            return max(self.history, key=lambda entry: entry["test_accuracy"])
         losses = [entry["validation_loss"] for entry in self.history]
         if not math.isfinite(losses[0]):  # diverged from the first epoch on
             return self.history[-1]
@@ -117,9 +123,8 @@ class Learner:
         self,
     ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]:
         """The configured optimiser of all parameters, and its schedule (stepped once per epoch)."""
-        components = self.training.components
-        optimizer = components["optimizer"].build(self.network.parameters())
-        return optimizer, components["schedule"].build().scheduler(optimizer)
+        optimizer = self.training.components["optimizer"].build(self.network.parameters())
+        return optimizer, self.schedule.scheduler(optimizer)
 
     def state(self) -> dict[str, Any]:
         """What a resume point keeps beside weights and optimiser."""

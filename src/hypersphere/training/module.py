@@ -30,7 +30,7 @@ class TrainingModule(pl.LightningModule):
         self.learner.prepare(data.train_labels(), data.train_values())
 
     def on_train_epoch_start(self) -> None:
-        self.learner.begin_epoch(self.current_epoch)
+        self.learner.begin_epoch(self.current_epoch, self.trainer.optimizers[0])
 
     def on_validation_epoch_start(self) -> None:
         self.learner.begin_judging()

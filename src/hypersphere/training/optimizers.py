@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -51,23 +52,35 @@ def _nesterov(*, momentum: float, nesterov: bool, **_: object) -> None:
 sgd.check_together = _nesterov  # type: ignore[attr-defined]
 
 
-class Constant:
-    """`epochs` epochs at the optimiser's learning rate."""
+class Schedule:
+    """How many epochs, and how the learning rate changes over them."""
 
     revision = 1
+    epochs: int
+
+    def scheduler(
+        self, optimizer: torch.optim.Optimizer
+    ) -> torch.optim.lr_scheduler.LRScheduler | None:
+        """The scheduler, stepped once per epoch, of a rate that depends on the epoch alone."""
+        return None
+
+    def adjust(
+        self, optimizer: torch.optim.Optimizer, history: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Before an epoch: set a rate that depends on how the finished epochs went (`history`, as
+        Learner keeps it). By the whole history each time, so that a resumed training has the
+        rates of an uninterrupted one."""
+
+
+class Constant(Schedule):
+    """`epochs` epochs at the optimiser's learning rate."""
 
     def __init__(self, *, epochs: Annotated[int, Field(gt=0)]) -> None:
         self.epochs = epochs
 
-    def scheduler(self, optimizer: torch.optim.Optimizer) -> None:
-        """No learning-rate scheduler."""
-        return None
 
-
-class MultiStep:
+class MultiStep(Schedule):
     """`epochs` epochs; the learning rate is multiplied by `gamma` after each of `milestones`."""
-
-    revision = 1
 
     def __init__(
         self,
@@ -81,3 +94,42 @@ class MultiStep:
     def scheduler(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
         """The scheduler, stepped once per epoch."""
         return torch.optim.lr_scheduler.MultiStepLR(optimizer, self.milestones, self.gamma)
+
+
+class Plateau(Schedule):
+    """`epochs` epochs; the learning rate is multiplied by `factor` when the watched accuracy has
+    not risen above its best for more than `patience` epochs in a row, which are then counted anew
+    (torch's ReduceLROnPlateau counts so). By `test_accuracy` the test images choose the schedule,
+    as some published code has it; `validation_accuracy` needs held-out training images."""
+
+    def __init__(
+        self,
+        *,
+        epochs: Annotated[int, Field(gt=0)],
+        watch: Literal["test_accuracy", "validation_accuracy"],
+        factor: Annotated[float, Field(gt=0, lt=1)],
+        patience: Annotated[int, Field(ge=0)],
+    ) -> None:
+        self.epochs, self.watch, self.factor, self.patience = epochs, watch, factor, patience
+
+    def adjust(
+        self, optimizer: torch.optim.Optimizer, history: Sequence[Mapping[str, Any]]
+    ) -> None:
+        rate = optimizer.defaults["lr"] * self.factor ** self.falls(
+            [e[self.watch] for e in history]
+        )
+        for group in optimizer.param_groups:
+            if isinstance(group["lr"], torch.Tensor):  # captured steps read it where it lies
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def falls(self, accuracies: Sequence[float]) -> int:
+        """How often the rate has fallen after epochs of these accuracies."""
+        best, waited, falls = -math.inf, 0, 0
+        for accuracy in accuracies:
+            waited = 0 if accuracy > best else waited + 1
+            best = max(best, accuracy)
+            if waited > self.patience:
+                falls, waited = falls + 1, 0
+        return falls

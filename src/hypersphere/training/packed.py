@@ -64,12 +64,13 @@ def fit(
         learner.load_state(kept)
     learner.prepare(images.train_labels(), images.train_values())
     steps = Steps(learner, optimizer, images, device, say)
-    epochs = learner.training.components["schedule"].build().epochs
+    epochs = learner.schedule.epochs
     saved = time.monotonic()
     for epoch in range(len(learner.history), epochs):
         if learner.diverged:
             break
-        learner.begin_epoch(epoch)
+        with steps.on_stream():
+            learner.begin_epoch(epoch, optimizer)
         learner.network.train()
         yield from steps.epoch(epoch)
         with steps.on_stream():

@@ -147,17 +147,16 @@ def _fit_by_lightning(
     learner: Learner, images: SmallImages | FileImages, folder: Path, say: Say
 ) -> torch.device:
     """Train with Lightning's own loop; returns the device it chose."""
-    training = learner.training
-    schedule = training.components["schedule"].build()
+    training, epochs = learner.training, learner.schedule.epochs
     with quiet():
         trainer = pl.Trainer(
             accelerator="auto",
             devices=1,
-            max_epochs=schedule.epochs,
+            max_epochs=epochs,
             precision="bf16-mixed" if training.settings.precision == "bf16" else "32-true",
             reload_dataloaders_every_n_epochs=1,  # the order of batches is seeded by epoch
             limit_val_batches=1.0 if learner.network.head.classifies else 0,
-            callbacks=[ResumePoint(folder), EpochLog(folder, schedule.epochs, say)],
+            callbacks=[ResumePoint(folder), EpochLog(folder, epochs, say)],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
