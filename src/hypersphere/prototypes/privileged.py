@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.polynomial import chebyshev
@@ -58,7 +60,7 @@ class RankingLoss:
 
     No triplet is formed. With o = c_ij - c_ik the cross-entropy is log 2 cosh(o / 2) minus or plus
     o / 2. The second part is linear in c, with weights that count ranks, worked out once. The first
-    does not depend on the words and is smooth, so that a short Chebyshev expansion in both cosines
+    does not depend on the words and is smooth, so that a short expansion in powers of both cosines
     turns its sum over pairs into products of sums: memory and time grow with the square of the
     number of classes, not the cube.
     """
@@ -69,7 +71,7 @@ class RankingLoss:
         if count < 3:
             raise ValueError(f"{count} classes: an order of similarities needs three")
         unit = F.normalize(torch.as_tensor(vectors).double(), dim=1)
-        self.others = ~torch.eye(count, dtype=torch.bool)
+        others = ~torch.eye(count, dtype=torch.bool)
         self.triplets = count * (count - 1) * (count - 2)
         # Two names with one word vector are equally similar to a third, whatever rounding says.
         words = (unit @ unit.T).round(decimals=12)
@@ -77,29 +79,49 @@ class RankingLoss:
         for i in range(count):  # a row at a time: bounded memory
             own = words[i]
             ahead = (own[:, None] > own[None]).double() - (own[:, None] < own[None]).double()
-            both = self.others[i][:, None] & self.others[i][None]
+            both = others[i][:, None] & others[i][None]
             weights.append((ahead * both).sum(1))
         # A tie counts as "at least" from both sides: its two linear parts cancel.
-        self.weights = torch.stack(weights)
+        self.weights = torch.stack(weights) / self.triplets
         self.expansion = torch.from_numpy(_expansion(TERMS))
 
     def __call__(self, cosines: Tensor) -> Tensor:
-        """The loss of cosines (num_classes, num_classes) float64 between prototypes."""
-        linear = (self.weights * cosines).sum()
-        x = cosines.clamp(-1, 1)
-        sums = [self.others.sum(1).double(), (x * self.others).sum(1)]  # of T_0, T_1, ...
-        before, here = torch.ones_like(x), x
-        for _ in range(TERMS - 2):
-            before, here = here, 2 * x * here - before
-            sums.append((here * self.others).sum(1))
-        moments = torch.stack(sums, 1)
-        even = (moments @ self.expansion * moments).sum()
-        itself = self.others.sum() * np.log(2)  # pairs j = k, which are no triplets
-        return (even - itself - linear) / self.triplets
+        """The loss of cosines (num_classes, num_classes) between prototypes, in their precision;
+        worked out in float64."""
+        return _Ranking.apply(cosines, self)
+
+
+class _Ranking(torch.autograd.Function):
+    """The loss and, while its powers are at hand, the gradient: a handful of passes over them."""
+
+    @staticmethod
+    def forward(ctx: Any, cosines: Tensor, loss: RankingLoss) -> Tensor:
+        count, terms = len(cosines), len(loss.expansion)
+        x = cosines.to(torch.float64, copy=True).clamp_(-1, 1)
+        linear = torch.dot(loss.weights.view(-1), x.view(-1))
+        x.fill_diagonal_(0)  # i = j is no pair: its powers add nothing
+        powers = x.expand(terms - 1, count, count).cumprod(0)  # of 1, 2, ...
+        sums = x.new_full((count, terms), count - 1.0)
+        sums[:, 1:] = powers.sum(2).T
+        folded = sums @ loss.expansion
+        even = torch.dot(folded.view(-1), sums.view(-1))
+        itself = count * (count - 1) * np.log(2)  # pairs j = k, which are no triplets
+        slopes = folded[:, 1:] * (torch.arange(1, terms, dtype=x.dtype) * 2 / loss.triplets)
+        gradient = torch.einsum("ti,tij->ij", slopes[:, 1:].T, powers[:-1])
+        gradient += slopes[:, :1]
+        gradient.fill_diagonal_(0)
+        gradient -= loss.weights
+        ctx.save_for_backward(gradient.to(cosines.dtype))
+        return ((even - itself) / loss.triplets - linear).to(cosines.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return above * ctx.saved_tensors[0], None
 
 
 def _expansion(terms: int) -> np.ndarray:
-    """(terms, terms) coefficients of log 2 cosh((x - y) / 2) on [-1, 1]^2 in Chebyshev products."""
+    """(terms, terms) coefficients of log 2 cosh((x - y) / 2) on [-1, 1]^2 in products of powers of
+    x and y, by Chebyshev interpolation."""
     nodes = chebyshev.chebpts1(2 * terms)
     difference = nodes[:, None] - nodes[None]
     values = np.log(2 * np.cosh(difference / 2))
@@ -107,4 +129,8 @@ def _expansion(terms: int) -> np.ndarray:
     scale = np.full(terms, 2.0)
     scale[0] = 1.0
     project = (basis * scale).T / len(nodes)
-    return project @ values @ project.T
+    products = project @ values @ project.T
+    powers = np.zeros((terms, terms))  # of T_0, T_1, ...
+    for degree in range(terms):
+        powers[degree, : degree + 1] = chebyshev.cheb2poly(np.eye(terms)[degree])[: degree + 1]
+    return powers.T @ products @ powers
