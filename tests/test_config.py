@@ -78,7 +78,7 @@ def test_every_preset_with_every_head(preset, head):
         labels = torch.searchsorted(seen, data.train_labels[keep])
         values = values_of(checked, data.train_targets)
         batches = EpochBatches(checked, data.train_images[keep], labels, 0, values)
-        loss = learner.step(*next(iter(batches)))
+        loss = learner.loss(*next(iter(batches)))
         loss.backward()
         assert torch.isfinite(loss)
         gradients = [p.grad for p in learner.network.parameters()]

@@ -499,7 +499,7 @@ def test_the_module_trains_on_seen_classes_alone(small):
         keep = [i for i, y in enumerate(all_labels.tolist()) if y in seen]
         assert torch.equal(images, all_images[keep])
         assert labels.tolist() == [seen.index(y) for y in all_labels[keep].tolist()]
-    (tested,) = module.val_dataloader()  # nothing is held out
+    (tested,) = module.watched()  # nothing is held out
     chunks = list(tested)
     assert torch.equal(torch.cat([y for _, y in chunks]), module.test[1])
     assert len(Chunks(torch.zeros(1001, 1), torch.zeros(1001))) == 3

@@ -184,7 +184,7 @@ def test_it_learns_and_its_means_are_saved(kind):
     images = torch.randint(0, 256, (60, 1, 8, 8), dtype=torch.uint8, generator=g)
     for _ in range(60):
         optimizer.zero_grad()
-        loss = module.step(images, labels)
+        loss = module.loss(images, labels)
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.9 * math.log(10)  # of means that are all at the origin

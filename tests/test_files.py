@@ -66,12 +66,7 @@ def batches(chosen, epoch=0):
     """All training batches of an epoch, as one process would see them."""
     module = FileImages(chosen)
     module.setup()
-
-    class Trainer:
-        current_epoch = epoch
-
-    module.trainer = Trainer()
-    images, labels = zip(*module.train_dataloader(), strict=True)
+    images, labels = zip(*module.batches(epoch), strict=True)
     return torch.cat(images), torch.cat(labels), module
 
 
@@ -91,15 +86,14 @@ def test_batches_do_not_depend_on_workers_or_memory(birds, monkeypatch, kind):
 
 
 def test_each_epoch_and_seed_draws_anew_and_global_state_stays(birds):
-    viewed = batches(training()[0])[2].train_dataloader().dataset
+    viewed = batches(training()[0])[2].batches(0).dataset
     state = torch.get_rng_state()
     assert torch.equal(viewed[0][0], viewed[0][0])
     assert torch.equal(torch.get_rng_state(), state)
 
     def cut(*overrides, epoch=0):
         module = batches(training(*overrides)[0], epoch)[2]
-        module.trainer.current_epoch = epoch
-        return torch.stack([module.train_dataloader().dataset[i][0] for i in range(6)])
+        return torch.stack([module.batches(epoch).dataset[i][0] for i in range(6)])
 
     first = cut()
     assert torch.equal(first, cut())
@@ -185,7 +179,7 @@ def test_held_out_images_are_watched_and_not_trained_on(birds, kind, small):
         assert abs(len(module.held[1]) - 0.1 * seen.sum()) < 5
         pixels = {image.numpy().tobytes() for image in module.held[0]}
         assert not pixels & {image.numpy().tobytes() for image in module.train[0]}
-    assert len(module.val_dataloader()) == 2
+    assert len(module.watched()) == 2
 
 
 def test_validation_accuracy_is_recorded(small):

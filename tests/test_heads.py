@@ -48,7 +48,7 @@ def test_class_vectors_are_seen_by_optimizer_and_checkpoint(small):
     assert any(p is vectors for group in optimizer.param_groups for p in group["params"])
     assert "head.class_vectors" in module.network.state_dict()
     before = vectors.detach().clone()
-    module.step(
+    module.loss(
         torch.randint(0, 256, (16, 1, 8, 8), dtype=torch.uint8), torch.arange(16) % 8
     ).backward()
     optimizer.step()

@@ -146,12 +146,12 @@ def test_one_that_fails_ends_alone(small, store, here, monkeypatch):
     good, bad, worse = small(), small("seed=1"), small("seed=2")
     step = Learner.step
 
-    def failing(self, *batch):
+    def failing(self, optimizer, *batch):
         if self.training.id == bad.id:
             raise UserError("a clear reason")
         if self.training.id == worse.id:
             raise RuntimeError("a surprise")
-        return step(self, *batch)
+        return step(self, optimizer, *batch)
 
     monkeypatch.setattr(Learner, "step", failing)
     errors = fly([bad, good, worse], store)

@@ -53,7 +53,7 @@ def test_balanced_weights_of_a_long_tail(head):
     embeddings = module.network(pixels)
     logits = module.network.head.logits(embeddings)
     each = F.cross_entropy(logits, labels, reduction="none") * module.class_weights[labels]
-    assert module.step(pixels, labels).item() == pytest.approx(each.mean().item(), rel=1e-5)
+    assert module.loss(pixels, labels).item() == pytest.approx(each.mean().item(), rel=1e-5)
 
 
 def test_class_weights_are_taken_from_the_images_trained_on(monkeypatch, tmp_path):
@@ -135,7 +135,7 @@ def test_networks_with_more_classes_see_equally_many_images():
         words = ["paper=nsl/plants/quick", f"split.at_least={at_least}"]
         images = SmallImages(split_config(compose(words))[0])
         images.setup()
-        lengths.add(sum(len(labels) for _, labels in images.train_dataloader()))
+        lengths.add(sum(len(labels) for _, labels in images.batches(0)))
     assert lengths == {sum(n - round(0.1 * n) for n in (140, 120, 102, 87))}
 
 

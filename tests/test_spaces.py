@@ -198,7 +198,7 @@ def test_prototypes_never_move():
     assert not list(head.parameters()) and "head.class_vectors" in module.network.state_dict()
     optimizer = module.optimizers()[0]
     images = torch.randint(0, 256, (30, 1, 8, 8), dtype=torch.uint8)
-    module.step(images, torch.arange(30) % 10).backward()
+    module.loss(images, torch.arange(30) % 10).backward()
     optimizer.step()
     assert torch.equal(head.class_vectors, before)
     assert torch.equal(before, prototypes.published(10, 4))
@@ -282,10 +282,10 @@ def test_every_space_learns(name):
     g = torch.Generator().manual_seed(0)
     labels = torch.arange(60) % 10
     images = torch.randint(0, 256, (60, 1, 8, 8), dtype=torch.uint8, generator=g)
-    first = module.step(images, labels).item()
+    first = module.loss(images, labels).item()
     for _ in range(60):
         optimizer.zero_grad()
-        loss = module.step(images, labels)
+        loss = module.loss(images, labels)
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.97 * first

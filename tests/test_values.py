@@ -268,7 +268,7 @@ def test_a_summed_loss_makes_outputs_orders_of_magnitude_longer_in_its_first_ste
         images, labels = data.train_images[:128], data.train_labels[:128]
         optimizer = module.optimizers()[0]
         before = module.network(images).norm(dim=1).median()
-        module.step(images, labels, data.train_targets["angle"][:128]).backward()
+        module.loss(images, labels, data.train_targets["angle"][:128]).backward()
         optimizer.step()
         longer[reduction] = (module.network(images).norm(dim=1).median() / before).item()
     assert longer["sum"] > 100 and longer["sum"] > 10 * longer["mean"]

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import PIL.Image
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -34,16 +33,16 @@ BATCH = 64  # images per batch where nothing is trained
 SHARE = 0.25  # of the memory that is free, for decoded images of one split
 
 
-class FileImages(pl.LightningDataModule):
+class FileImages:
     """The same as SmallImages, for datasets whose images lie in files of any size."""
 
     def __init__(self, training: Training) -> None:
-        super().__init__()
         self.training = training
         assert training.data.views is not None
         self.views = training.data.views
 
-    def setup(self, stage: str | None = None) -> None:
+    def setup(self, device: torch.device | None = None) -> None:
+        """List the images; batches come from the CPU, whatever the `device`."""
         found = load_files(self.training.data.name)
         self.content = found.content
         used, held = chosen_images(self.training, found.train.labels)
@@ -63,9 +62,8 @@ class FileImages(pl.LightningDataModule):
         labels = seen_labels(self.training, part.labels[chosen])
         return FileSet(tuple(part.paths[i] for i in chosen.tolist()), labels, {})
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Called at the start of every epoch (the trainer reloads it)."""
-        epoch = self.trainer.current_epoch if self.trainer else 0
+    def batches(self, epoch: int) -> DataLoader[Any]:
+        """Those of an epoch (0, 1, ...)."""
         seeds = ("augmentation", self.training.settings.seed, epoch)
         view = View(self.views, self.views.train, self.views.flip, seeds)
         images = Viewed(self.decoded["train"], self.train.labels, view, self.values)
@@ -80,7 +78,7 @@ class FileImages(pl.LightningDataModule):
         """The numbers (n,) of those images that are learned, None where none are."""
         return self.values
 
-    def val_dataloader(self) -> list[DataLoader[Any]]:
+    def watched(self) -> list[DataLoader[Any]]:
         """Test images, then the held-out training images if there are any."""
         parts = {"test": self.test, "held": self.held}
         return [

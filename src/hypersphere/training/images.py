@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
@@ -68,22 +67,21 @@ class Chunks:
         return iter(self.parts)
 
 
-class SmallImages(pl.LightningDataModule):
+class SmallImages:
     """Training images of the seen classes; test images of the seen classes for the curve, and the
     held-out training images where the configuration asks for some.
 
     Labels are 0 .. num_seen - 1 in the order of the sorted seen classes.
     """
 
-    def __init__(self, training: Training, device: torch.device | None = None) -> None:
-        """device: where the images lie; the trainer's, where there is one."""
-        super().__init__()
-        self.training, self.device = training, device or torch.device("cpu")
+    def __init__(self, training: Training) -> None:
+        self.training = training
 
-    def setup(self, stage: str | None = None) -> None:
+    def setup(self, device: torch.device | None = None) -> None:
+        """Load the images, onto `device` where it is given."""
         data = load(self.training.data.name)
         self.content = data.content
-        device = self.trainer.strategy.root_device if self.trainer else self.device
+        device = device or torch.device("cpu")
         used, held = chosen_images(self.training, data.train_labels)
         tested = of_seen_classes(self.training, data.test_labels)
 
@@ -98,9 +96,8 @@ class SmallImages(pl.LightningDataModule):
         self.test = part(data.test_images, data.test_labels, tested)
         self.held = part(data.train_images, data.train_labels, held)
 
-    def train_dataloader(self) -> EpochBatches:
-        """Called at the start of every epoch (the trainer reloads it)."""
-        epoch = self.trainer.current_epoch if self.trainer else 0
+    def batches(self, epoch: int) -> EpochBatches:
+        """Those of an epoch (0, 1, ...)."""
         return EpochBatches(self.training, *self.train, epoch, self.values)
 
     def train_labels(self) -> Tensor:
@@ -111,7 +108,7 @@ class SmallImages(pl.LightningDataModule):
         """The numbers (n,) of those images that are learned, None where none are."""
         return self.values
 
-    def val_dataloader(self) -> list[Chunks]:
+    def watched(self) -> list[Chunks]:
         """Test images, then the held-out training images if there are any."""
         return [Chunks(*part) for part in (self.test, self.held) if len(part[1])]
 

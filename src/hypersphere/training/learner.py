@@ -53,7 +53,7 @@ class Learner:
             counts = labels.bincount(minlength=head.num_classes)
             self.class_weights = (len(labels) / (len(counts) * counts)).to(self.device)
 
-    def step(self, images: Tensor, labels: Tensor, *values: Tensor) -> Tensor:
+    def loss(self, images: Tensor, labels: Tensor, *values: Tensor) -> Tensor:
         """Loss of one batch. images: (n, c, h, w) uint8; labels: (n,) among the seen classes;
         values: (n,) where the head learns a number of each image."""
         embeddings = self.network(images)
@@ -61,6 +61,20 @@ class Learner:
         with torch.autocast(embeddings.device.type, enabled=False):
             weights = None if self.class_weights is None else self.class_weights[labels]
             return self.network.head.loss(embeddings, labels, weights, *values)
+
+    def step(self, optimizer: torch.optim.Optimizer, *batch: Tensor) -> Tensor:
+        """One step of `optimizer` on a batch (images, labels, values); its loss, detached."""
+        with self.autocast():
+            loss = self.loss(*batch)
+        optimizer.zero_grad()
+        loss.backward()  # not under autocast, which would round the loss's own gradient
+        optimizer.step()
+        return loss.detach()
+
+    def autocast(self) -> torch.autocast:
+        """The precision of the run's configuration, on the device where the network lies."""
+        enabled = self.training.settings.precision == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     def begin_epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
         """epoch: 0, 1, ..."""
@@ -80,7 +94,8 @@ class Learner:
 
     def judge(self, images: Tensor, labels: Tensor, part: int) -> None:
         """Count a batch of the images that `WATCHED[part]` is about."""
-        logits = self.network.head.logits(self.network(images))
+        with torch.no_grad(), self.autocast():
+            logits = self.network.head.logits(self.network(images))
         self._correct[part] += (logits.argmax(1) == labels).sum()
         self._count[part] += len(labels)
         if WATCHED[part] == "validation_accuracy":

@@ -53,7 +53,7 @@ def fit(
     queue their steps until then.
     """
     learner.network.to(device)
-    images.setup()
+    images.setup(device)
     optimizer, scheduler = learner.optimizers()
     if (kept := usable(folder / RESUME, say)) is not None:
         weights = {k.removeprefix("network."): v for k, v in kept["state_dict"].items()}
@@ -76,7 +76,7 @@ def fit(
         with steps.on_stream():
             if scheduler is not None:
                 scheduler.step()
-            _judge(learner, images, steps)
+            _judge(learner, images)
         yield steps.queued()
         with steps.on_stream():
             if learner.network.head.classifies:
@@ -101,15 +101,14 @@ def finish(steps: Generator[Ready, None, Result]) -> Result:
         return end.value
 
 
-def _judge(learner: Learner, images: SmallImages, steps: Steps) -> None:
+def _judge(learner: Learner, images: SmallImages) -> None:
     if not learner.network.head.classifies:
         return
     learner.network.eval()
     learner.begin_judging()
-    with torch.no_grad(), steps.autocast():
-        for part, chunks in enumerate(images.val_dataloader()):
-            for batch in chunks:
-                learner.judge(*batch, part)
+    for part, chunks in enumerate(images.watched()):
+        for batch in chunks:
+            learner.judge(*batch, part)
 
 
 def _resume_point(

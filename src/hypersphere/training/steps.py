@@ -167,12 +167,8 @@ class Steps:
             batch = crop_and_flip(images, chosen, augmentation.crop_padding, crops)
         values = self.images.train_values()
         numbers = [self.images.train[1], *([] if values is None else [values])]
-        with self.autocast():
-            loss = self.learner.step(batch, *(n.index_select(0, chosen) for n in numbers))
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        self.loss_sum += loss.detach()
+        rest = (n.index_select(0, chosen) for n in numbers)
+        self.loss_sum += self.learner.step(self.optimizer, batch, *rest)
         row += 1
 
     def _capture(self, size: int) -> None:
@@ -196,11 +192,6 @@ class Steps:
                 self.capturing = False
         if self.capturing:
             self.graphs[size] = graph
-
-    def autocast(self) -> torch.autocast:
-        """The precision of the run's configuration."""
-        enabled = self.learner.training.settings.precision == "bf16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
 
 def put_back(network: nn.Module, buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:

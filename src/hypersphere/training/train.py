@@ -133,12 +133,12 @@ def _train(
     learner = Learner(training)
     if training.parent is not None:
         _start_from(learner.network, training.parent, store, say)
+    images = SmallImages(training) if training.dataset.in_memory else FileImages(training)
     device = packed.device_for(learner, folder, say)
     if device is not None:
-        images = SmallImages(training, device)
+        assert isinstance(images, SmallImages)
         yield from packed.fit(learner, images, folder, say, device)
     else:
-        images = SmallImages(training) if training.dataset.in_memory else FileImages(training)
         device = _fit_by_lightning(learner, images, folder, say)
     return _finish(learner, images, folder, device)
 
@@ -147,13 +147,12 @@ def _fit_by_lightning(
     learner: Learner, images: SmallImages | FileImages, folder: Path, say: Say
 ) -> torch.device:
     """Train with Lightning's own loop; returns the device it chose."""
-    training, epochs = learner.training, learner.schedule.epochs
+    epochs = learner.schedule.epochs
     with quiet():
         trainer = pl.Trainer(
             accelerator="auto",
             devices=1,
             max_epochs=epochs,
-            precision="bf16-mixed" if training.settings.precision == "bf16" else "32-true",
             reload_dataloaders_every_n_epochs=1,  # the order of batches is seeded by epoch
             limit_val_batches=1.0 if learner.network.head.classifies else 0,
             callbacks=[ResumePoint(folder), EpochLog(folder, epochs, say)],
@@ -164,7 +163,8 @@ def _fit_by_lightning(
             default_root_dir=folder,
         )
         resume = folder / RESUME if usable(folder / RESUME, say) else None
-        trainer.fit(TrainingModule(learner), images, ckpt_path=resume)
+        images.setup(trainer.strategy.root_device)
+        trainer.fit(TrainingModule(learner, images), ckpt_path=resume)
     return trainer.strategy.root_device
 
 
