@@ -1,5 +1,7 @@
 """Several trainings in flight in one process: each as if it were alone, and as Lightning's."""
 
+import time
+
 import pytest
 import torch
 from torch import nn
@@ -107,7 +109,7 @@ def test_either_driver_goes_on_after_either(small, store, other, monkeypatch, ki
     leaves holds nothing of Lightning's loops."""
     training, told = small(*KINDS[kind]), []
     real, cpu = packed.device_for, lambda *_: torch.device("cpu")
-    monkeypatch.setattr(packed, "RESUME_EVERY", 0.0)
+    monkeypatch.setattr(packed, "RESUME_SHARE", 1e9)  # after every epoch
     quietly(training, other)
 
     class Stop(Exception):
@@ -129,14 +131,19 @@ def test_either_driver_goes_on_after_either(small, store, other, monkeypatch, ki
     assert_same_run(training, store, other)
 
 
-def test_resume_points_are_some_seconds_apart(small, store, here, monkeypatch):
+def test_resume_points_take_a_small_share_of_the_time(small, store, here, monkeypatch):
     written = []
-    monkeypatch.setattr(packed, "write_atomically", lambda path, write: written.append(path))
-    fly([small("schedule.epochs=3")], store)
-    assert not written  # none of these epochs takes half a minute
-    monkeypatch.setattr(packed, "RESUME_EVERY", 0.0)
-    fly([small("schedule.epochs=3", "seed=1")], store)
-    assert len(written) == 3
+
+    def slow(path, write):
+        written.append(path)
+        time.sleep(0.3)  # many times what these epochs take
+
+    monkeypatch.setattr(packed, "write_atomically", slow)
+    fly([small("schedule.epochs=4")], store)
+    assert len(written) == 1  # the first: nothing is known of its cost yet
+    monkeypatch.setattr(packed, "RESUME_SHARE", 1e9)
+    fly([small("schedule.epochs=4", "seed=1")], store)
+    assert len(written) == 1 + 4
 
 
 # Trouble

@@ -19,7 +19,7 @@ from hypersphere.training.steps import Ready, Steps
 
 Result = TypeVar("Result")
 
-RESUME_EVERY = 30.0  # seconds between resume points: an epoch may take one
+RESUME_SHARE = 0.05  # of the time may go into resume points: an epoch may take a tenth of a second
 
 
 def on_device() -> bool:
@@ -65,7 +65,7 @@ def fit(
     learner.prepare(images.train_labels(), images.train_values())
     steps = Steps(learner, optimizer, images, device, say)
     epochs = learner.schedule.epochs
-    saved = time.monotonic()
+    saved, cost = time.monotonic(), 0.0  # when, and how long it took
     for epoch in range(len(learner.history), epochs):
         if learner.diverged:
             break
@@ -82,10 +82,11 @@ def fit(
             if learner.network.head.classifies:
                 learner.end_judging()
             learner.end_epoch(epoch)
-        if time.monotonic() - saved >= RESUME_EVERY:
+        if cost <= RESUME_SHARE * ((started := time.monotonic()) - saved):
             point = _resume_point(learner, optimizer, scheduler)
             write_atomically(folder / RESUME, lambda path, point=point: torch.save(point, path))
             saved = time.monotonic()
+            cost = saved - started
         log_epoch(folder, learner.history[-1], epochs, say)
     learner.network.eval()
 
