@@ -196,19 +196,19 @@ def _cell(declared: Paper, spec: ItemSpec, preset: str, row: Mapping[str, str]) 
     keys, printed = cell_keys(row), (row.get("value", ""), row.get("std", ""))
     _by_key(spec.margin, keys, f"{spec.name}: margin")  # stated before anything runs
     _by_key(spec.scale, keys, f"{spec.name}: scale")
-    if spec.largest is not None and keys.get(spec.largest.by) in spec.largest.words:
+    if spec.largest is not None and spec.largest.speaks_of(keys):
         sources = _sources(declared, spec, preset, spec.largest.of(keys))
         unnamed = dict.fromkeys(("", *spec.variants), "")
         return PlannedCell(keys, *printed, {}, unnamed, sources=sources)
     metrics = {"": _metric(spec, keys)}
     metrics |= {name: _metric(spec.varied(name), keys) for name in spec.variants}
-    if _left_out(spec, preset, keys):
+    if _left_out(spec, preset, keys) and not _is_computed(spec, keys):
         return PlannedCell(keys, *printed, {}, metrics)
     named = {"": spec} | {name: spec.varied(name) for name in spec.variants}
-    if spec.choose is not None:
+    if spec.choose is not None and not _is_computed(spec, keys):
         among = {name: _alternatives(declared, each, preset, keys) for name, each in named.items()}
         by = {
-            name: training_number(spec.choose, _filled(each, spec.choose.by, keys, "choose.by"))
+            name: training_number(_filled(each, each.choose.by, keys, "choose.by"))
             for name, each in named.items()
         }
         first = {name: each[0].nodes for name, each in among.items()}
@@ -221,6 +221,11 @@ def _cell(declared: Paper, spec: ItemSpec, preset: str, row: Mapping[str, str]) 
         if variant.select or variant.overrides
     }
     return PlannedCell(keys, *printed, _nodes(declared, spec, preset, keys), metrics, own)
+
+
+def _is_computed(spec: ItemSpec, keys: Mapping[str, str]) -> bool:
+    how = spec.computation
+    return isinstance(how, ByKey) and how.speaks_of(keys)
 
 
 def _left_out(spec: ItemSpec, preset: str, keys: Mapping[str, str]) -> bool:
@@ -242,7 +247,7 @@ def _alternatives(
 ) -> tuple[Alternative, ...]:
     assert spec.choose is not None
     found = []
-    for overrides in spec.choose.among:
+    for overrides in _by_key(spec.choose.among, keys, f"{spec.name}: choose.among"):
         told = spec.model_copy(update={"overrides": spec.overrides | overrides})
         found.append(Alternative(overrides, _nodes(declared, told, preset, keys)))
     return tuple(found)
@@ -258,7 +263,13 @@ def _nodes(
 ) -> dict[str, Node]:
     """By unit, what holds the number of a cell."""
     settings = preset_of(declared, spec, preset)
-    if spec.computation is not None:
+    computation = spec.computation
+    if isinstance(computation, ByKey):
+        if computation.speaks_of(keys):
+            one = resolve(OmegaConf.create(computation.of(keys)))
+            node = Computation(check(one, f"{spec.name}: computation"))
+            return {str(seed): node for seed in settings.seeds}  # the same for all: no chance in it
+    elif computation is not None:
         overrides = _overrides(spec, keys, settings)
         if spec.unit == "deterministic":
             return {"value": _computation(spec, settings, overrides)}
@@ -307,7 +318,7 @@ def _rows(declared: Paper, spec: ItemSpec, preset: str) -> list[dict[str, str]]:
 
 
 def _computation(spec: ItemSpec, settings: PresetSpec, overrides: Selection) -> Computation:
-    assert spec.computation is not None
+    assert isinstance(spec.computation, dict)
     prefix = "computation."
     node = {
         key: _instead(settings, f"{prefix}{key}", value) for key, value in spec.computation.items()
@@ -327,9 +338,13 @@ def blocked(item: PlannedItem) -> str | None:
 def reads(node: Node) -> set[str]:
     """Names of the datasets, and of other files, that a node and its training read."""
     training = _training(node)
-    component = training.components["head"] if training else node.component
+    components = [] if isinstance(node, Training) else [node.component]
+    components += [training.components["head"]] if training else []
     named = {training.data.name} if training else set()
-    brought = (component.params.get(key) for key in ("data", "words_data"))
+    brought = {c.params.get(key) for c in components for key in ("data", "words_data")}
+    for component in components:  # corruptions that somebody else made are files of their own
+        if (component.params.get("corruption") or {}).get("strength") == "official":
+            brought.add(f"{component.params['data'] or training.data.name}_c")
     return named | {name for name in brought if name}
 
 
