@@ -32,7 +32,10 @@ def hypersphere(capsys, *words):
             "has no item 'figure9'; did you",
         ),
         (["plan", "--paper", "nls"], "did you mean 'nsl'?"),
-        (["plan", "--paper", "imprinting"], "not built yet (built: embedded-spaces, hpn, nsl)"),
+        (
+            ["plan", "--paper", "imprinting"],
+            "not built yet (built: embedded-spaces, fixed-vectors, hpn, nsl)",
+        ),
         (["plan", "--preset", "smal"], "did you mean 'small'?"),
         (["run", "--launcher", "slurm"], "only local is built so far"),
         (["data", "get", "fashion_mnis"], "did you mean 'fashion_mnist'?"),
@@ -46,7 +49,7 @@ def test_bad_words_are_one_line(capsys, words, says):
 
 def test_an_item_of_several_papers(capsys):
     _, out, _ = hypersphere(capsys, "plan", "--item", "figure2", "--json")
-    assert json.loads(out)["items"] == 3
+    assert json.loads(out)["items"] == 4
     _, out, _ = hypersphere(capsys, "plan", "--item", "figure11", "--json")
     assert json.loads(out)["items"] == 1
 

@@ -13,6 +13,7 @@ import yaml
 
 from hypersphere.errors import UserError
 from hypersphere.execute import run_nodes
+from hypersphere.papers import nodes
 from hypersphere.papers import plan as planning
 from hypersphere.papers import spec as declarations
 from hypersphere.papers.plan import make_plan
@@ -142,7 +143,7 @@ def test_revision_makes_old_records_stale(toy, monkeypatch):
 
     monkeypatch.setattr(NormalizedSoftmax, "revision", 2)
     declarations.paper.cache_clear()
-    planning._composed.cache_clear()
+    nodes._composed.cache_clear()
     again = make_plan("quick", ["toy"], ["table2"])
     assert len(again.missing(store)) == 4
     assert sorted(planning.stale(again, store).values()) == sorted(plan.nodes)

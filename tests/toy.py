@@ -7,7 +7,7 @@ import yaml
 
 from hypersphere import paths
 from hypersphere.execute import run_nodes
-from hypersphere.papers import plan as planning
+from hypersphere.papers import nodes
 from hypersphere.papers import spec as declarations
 
 ABOUT = {
@@ -102,7 +102,7 @@ def toy(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "published_dir", lambda: published)
     from hypersphere.config.compose import _compose
 
-    caches = (declarations.paper, planning._composed, _compose)
+    caches = (declarations.paper, nodes._composed, _compose)
     for cache in caches:
         cache.cache_clear()
     yield folder

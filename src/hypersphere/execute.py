@@ -47,7 +47,7 @@ def run_node(node: Node, store: Store, say: Say = print) -> Record:
         diverged = parent is not None and parent["diverged"]
         found = {} if diverged else _work_out(node, store)
         arrays = {name: value for name, value in found.items() if isinstance(value, dict)}
-        record = provenance.stamp(node, started, "cpu")
+        record = provenance.stamp(node, started, _device(node))
         record |= {
             "diverged": diverged,
             "metrics": {name: value for name, value in found.items() if name not in arrays},
@@ -139,19 +139,31 @@ def _work_out(node: Evaluation | Computation, store: Store) -> dict[str, Any]:
 
     from hypersphere.evaluation.embeddings import Embeddings
     from hypersphere.training.train import EMBEDDINGS, load_network
+    from hypersphere.training.trained import TrainedNetwork
 
     training, folder = node.training, store.folder(node.training.id)
     where = f"{node.component.name} of {training.data.name}, run {training.id}"
+    split, seed = training.split(), training.settings.seed
     with torch.no_grad():  # tensors made in inference mode could not be optimised upon
         try:
-            return node.component.build(
-                load_network(training, folder).head,
-                Embeddings.read(folder / EMBEDDINGS),
-                training.split(),
-                training.settings.seed,
-            )
+            if _reads_images(node):
+                return node.component.build(TrainedNetwork(training, folder), split, seed)
+            head = load_network(training, folder).head
+            return node.component.build(head, Embeddings.read(folder / EMBEDDINGS), split, seed)
         except ValueError as error:  # what the evaluation's docstring says it needs
             raise UserError(f"{where}: {error}") from None
+
+
+def _reads_images(node: Evaluation | Computation) -> bool:
+    """Whether an evaluation says that it needs the network itself, for images that it brings."""
+    return getattr(node.component.target, "reads_images", False)
+
+
+def _device(node: Evaluation | Computation) -> str:
+    """Where the numbers of an evaluation or computation come about."""
+    import torch
+
+    return "cuda" if _reads_images(node) and torch.cuda.is_available() else "cpu"
 
 
 def _parent_with_files(node: Evaluation, store: Store, say: Say) -> Record:

@@ -111,7 +111,8 @@ class Training:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A judgement of one finished training that reads its saved embeddings, not images."""
+    """A judgement of one finished training, by its saved embeddings or, where the component has
+    `reads_images`, by its network on other images."""
 
     component: Component
     training: Training

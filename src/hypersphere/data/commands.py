@@ -68,7 +68,9 @@ def add_parser(commands: Any) -> None:
     add.add_argument("name", help="how it will be called: data=NAME")
     add.add_argument("folder", type=Path, help="with train/<class>/ and test/<class>/")
     add.add_argument(
-        "--test-share", type=_share, help="of each <class>/ of a folder without train/ and test/"
+        "--test-share",
+        type=_share,
+        help="of each <class>/ of a folder without train/ and test/; 1: it only tests",
     )
 
 
@@ -224,8 +226,8 @@ def _share(text: str) -> float:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0 and 1")
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0, up to 1")
     return value
 
 

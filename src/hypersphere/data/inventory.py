@@ -70,6 +70,11 @@ def unready(name: str) -> str | None:
 
     A copy that was read in full before is trusted; any other is listed once per process.
     """
+    if name not in DATASETS and name not in resources():
+        return (
+            f"{name} is published nowhere: bring images of your own, in <class>/ folders, by"
+            f" `hypersphere data add {name} FOLDER --test-share 1`"
+        )
     if name in DATASETS and (
         (why := available(name)) or notes.read(name) is not None or place(name) is None
     ):
@@ -251,10 +256,11 @@ def add(name: str, folder: Path, *, test_share: float | None = None) -> Dataset:
     """Make a folder of class folders known as dataset `name`; it is read where it lies.
 
     folder: `train/<class>/*` and `test/<class>/*`, or with test_share `<class>/*`, of which that
-    share of each class becomes the test set. Every image is read once, and what is found (classes,
-    counts, statistics, content) is written to HYPERSPHERE_DATA/<name>/dataset.yaml. Images of one
-    size up to LARGEST_IN_MEMORY pixels are held in memory, others stream from their files. Raises
-    UserError naming what is wrong: a name that is taken, an empty class, a file that is no image.
+    share of each class becomes the test set (1: it only tests). Every image is read once, and what
+    is found (classes, counts, statistics, content) is written to
+    HYPERSPHERE_DATA/<name>/dataset.yaml. Images of one size up to LARGEST_IN_MEMORY pixels are held
+    in memory, others stream from their files. Raises UserError naming what is wrong: a name that is
+    taken, an empty class, a file that is no image.
     """
     from hypersphere.data.load import check_files, load, load_files
 
@@ -266,7 +272,7 @@ def add(name: str, folder: Path, *, test_share: float | None = None) -> Dataset:
     if test_share is None and not ((folder / "train").is_dir() and (folder / "test").is_dir()):
         raise UserError(
             f"{folder}: needs train/<class>/ and test/<class>/ folders, or say which part of each"
-            " class tests: --test-share 0.2"
+            " class tests: --test-share 0.2 (1: it only tests networks of other datasets)"
         )
     options: dict[str, Any] = {"folder": str(folder)}
     if test_share is not None:
@@ -296,7 +302,9 @@ def add(name: str, folder: Path, *, test_share: float | None = None) -> Dataset:
         DATASETS.added[name] = Dataset(**entry)
         if "size" in entry:
             images = load(name)
-            entry |= {"content": images.content, **_statistics(images.train_images)}
+            entry["content"] = images.content
+            if len(images.train_images):
+                entry |= _statistics(images.train_images)
             load.cache_clear()
         else:
             entry["content"] = load_files(name).content

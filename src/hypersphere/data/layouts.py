@@ -123,12 +123,13 @@ def _class_folders(name: str, facts: Dataset) -> Listing:
 
 
 def _one_folder(name: str, facts: Dataset, folder: Path, share: float) -> Listing:
-    """`<class>/**`: a share of each class, drawn once and for all, is the test set."""
+    """`<class>/**`: a share of each class, drawn once and for all, is the test set; 1 for all."""
     samples, classes = _image_folder(name, folder)
     everything = _files(folder, [Path(p) for p, _ in samples], [y for _, y in samples])
     everything = everything.take(name_order(everything.names, everything.labels))
     try:
-        held = holdout(everything.labels, share, 0)
+        whole = np.ones(len(everything.labels), bool)
+        held = whole if share == 1 else holdout(everything.labels, share, 0)
     except ValueError as error:
         raise DataError(f"{name}: {error}; give the class more images") from None
     parts = [everything.take(np.flatnonzero(chosen)) for chosen in (~held, held)]

@@ -11,7 +11,6 @@ from typing import Any
 from hypersphere.config import Evaluation, Node
 from hypersphere.errors import UserError
 from hypersphere.papers.curves import number_of
-from hypersphere.papers.spec import Choice
 from hypersphere.store import Store
 
 
@@ -27,13 +26,11 @@ class Alternative:
         return ", ".join(f"{key} = {value}" for key, value in self.overrides.items())
 
 
-def training_number(choice: Choice, by: str) -> str:
+def training_number(by: str) -> str:
     """The name in `by`, which must be a training's. Raises UserError for another."""
     source, _, name = by.partition("/")
     if source != "training" or not name:
-        raise UserError(
-            f"choose.by={choice.by}: chooses by a number of the training (training/...)"
-        )
+        raise UserError(f"choose.by={by}: chooses by a number of the training (training/...)")
     return name
 
 
@@ -56,11 +53,13 @@ def _training_id(node: Node) -> str:
 
 
 def describe(by: str, chosen: Sequence[tuple[str, Alternative]], unit: str) -> list[str]:
-    """What was chosen for which cell (a label and its alternative), in a line."""
+    """What was chosen for which cells (a label and its alternative), in a line."""
     if not chosen:
         return []
-    cells: dict[str, list[str]] = {}
+    cells: dict[str, dict[str, None]] = {}
     for label, alternative in chosen:
-        cells.setdefault(str(alternative), []).append(label)
-    each = "; ".join(f"{setting} for {', '.join(labels)}" for setting, labels in cells.items())
-    return [f"Chosen by the largest mean of {by} over the {unit}s: {each}."]
+        cells.setdefault(str(alternative), {})[label] = None
+    each = [f"{setting} for {', '.join(labels)}" for setting, labels in cells.items()]
+    if len(cells) == 1:
+        each = [f"{next(iter(cells))} for all"]
+    return [f"Chosen by the largest mean of {by} over the {unit}s: {'; '.join(each)}."]

@@ -11,18 +11,13 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
 
-from hypersphere import paths
 from hypersphere.config import (
-    Component,
     Computation,
     Evaluation,
     Node,
     Training,
-    compose_values,
-    split_config,
 )
 from hypersphere.config.components import check
 from hypersphere.config.compose import resolve
@@ -31,6 +26,7 @@ from hypersphere.data.inventory import unready
 from hypersphere.errors import UserError
 from hypersphere.papers.choice import Alternative, training_number
 from hypersphere.papers.curves import number_of
+from hypersphere.papers.nodes import by_key, filled, instead, metric_of, node_of, overrides_of
 from hypersphere.papers.spec import (
     ItemSpec,
     Paper,
@@ -194,21 +190,21 @@ def plan_item(declared: Paper, spec: ItemSpec, preset: str) -> PlannedItem:
 
 def _cell(declared: Paper, spec: ItemSpec, preset: str, row: Mapping[str, str]) -> PlannedCell:
     keys, printed = cell_keys(row), (row.get("value", ""), row.get("std", ""))
-    _by_key(spec.margin, keys, f"{spec.name}: margin")  # stated before anything runs
-    _by_key(spec.scale, keys, f"{spec.name}: scale")
-    if spec.largest is not None and keys.get(spec.largest.by) in spec.largest.words:
+    by_key(spec.margin, keys, f"{spec.name}: margin")  # stated before anything runs
+    by_key(spec.scale, keys, f"{spec.name}: scale")
+    if spec.largest is not None and spec.largest.speaks_of(keys):
         sources = _sources(declared, spec, preset, spec.largest.of(keys))
         unnamed = dict.fromkeys(("", *spec.variants), "")
         return PlannedCell(keys, *printed, {}, unnamed, sources=sources)
-    metrics = {"": _metric(spec, keys)}
-    metrics |= {name: _metric(spec.varied(name), keys) for name in spec.variants}
-    if _left_out(spec, preset, keys):
+    metrics = {"": metric_of(spec, keys)}
+    metrics |= {name: metric_of(spec.varied(name), keys) for name in spec.variants}
+    if _left_out(spec, preset, keys) and not _is_computed(spec, keys):
         return PlannedCell(keys, *printed, {}, metrics)
     named = {"": spec} | {name: spec.varied(name) for name in spec.variants}
-    if spec.choose is not None:
+    if spec.choose is not None and not _is_computed(spec, keys):
         among = {name: _alternatives(declared, each, preset, keys) for name, each in named.items()}
         by = {
-            name: training_number(spec.choose, _filled(each, spec.choose.by, keys, "choose.by"))
+            name: training_number(filled(each, each.choose.by, keys, "choose.by"))
             for name, each in named.items()
         }
         first = {name: each[0].nodes for name, each in among.items()}
@@ -221,6 +217,11 @@ def _cell(declared: Paper, spec: ItemSpec, preset: str, row: Mapping[str, str]) 
         if variant.select or variant.overrides
     }
     return PlannedCell(keys, *printed, _nodes(declared, spec, preset, keys), metrics, own)
+
+
+def _is_computed(spec: ItemSpec, keys: Mapping[str, str]) -> bool:
+    how = spec.computation
+    return isinstance(how, ByKey) and how.speaks_of(keys)
 
 
 def _left_out(spec: ItemSpec, preset: str, keys: Mapping[str, str]) -> bool:
@@ -242,7 +243,7 @@ def _alternatives(
 ) -> tuple[Alternative, ...]:
     assert spec.choose is not None
     found = []
-    for overrides in spec.choose.among:
+    for overrides in by_key(spec.choose.among, keys, f"{spec.name}: choose.among"):
         told = spec.model_copy(update={"overrides": spec.overrides | overrides})
         found.append(Alternative(overrides, _nodes(declared, told, preset, keys)))
     return tuple(found)
@@ -258,18 +259,24 @@ def _nodes(
 ) -> dict[str, Node]:
     """By unit, what holds the number of a cell."""
     settings = preset_of(declared, spec, preset)
-    if spec.computation is not None:
-        overrides = _overrides(spec, keys, settings)
+    computation = spec.computation
+    if isinstance(computation, ByKey):
+        if computation.speaks_of(keys):
+            one = resolve(OmegaConf.create(computation.of(keys)))
+            node = Computation(check(one, f"{spec.name}: computation"))
+            return {str(seed): node for seed in settings.seeds}  # the same for all: no chance in it
+    elif computation is not None:
+        overrides = overrides_of(spec, keys, settings)
         if spec.unit == "deterministic":
             return {"value": _computation(spec, settings, overrides)}
         return {
             str(seed): _computation(spec, settings, {"computation.seed": seed, **overrides})
             for seed in settings.seeds
         }
-    source = _metric(spec, keys).partition("/")[0]
-    overrides = _overrides(spec, keys, settings)
+    source = metric_of(spec, keys).partition("/")[0]
+    overrides = overrides_of(spec, keys, settings)
     return {
-        str(seed): _node(declared.key, preset, spec, overrides, seed, source)
+        str(seed): node_of(declared.key, preset, spec, overrides, seed, source)
         for seed in settings.seeds
     }
 
@@ -307,10 +314,10 @@ def _rows(declared: Paper, spec: ItemSpec, preset: str) -> list[dict[str, str]]:
 
 
 def _computation(spec: ItemSpec, settings: PresetSpec, overrides: Selection) -> Computation:
-    assert spec.computation is not None
+    assert isinstance(spec.computation, dict)
     prefix = "computation."
     node = {
-        key: _instead(settings, f"{prefix}{key}", value) for key, value in spec.computation.items()
+        key: instead(settings, f"{prefix}{key}", value) for key, value in spec.computation.items()
     }
     for key, value in overrides.items():
         if key.startswith(prefix):
@@ -327,9 +334,13 @@ def blocked(item: PlannedItem) -> str | None:
 def reads(node: Node) -> set[str]:
     """Names of the datasets, and of other files, that a node and its training read."""
     training = _training(node)
-    component = training.components["head"] if training else node.component
+    components = [] if isinstance(node, Training) else [node.component]
+    components += [training.components["head"]] if training else []
     named = {training.data.name} if training else set()
-    brought = (component.params.get(key) for key in ("data", "words_data"))
+    brought = {c.params.get(key) for c in components for key in ("data", "words_data")}
+    for component in components:  # corruptions that somebody else made are files of their own
+        if (component.params.get("corruption") or {}).get("strength") == "official":
+            brought.add(f"{component.params['data'] or training.data.name}_c")
     return named | {name for name in brought if name}
 
 
@@ -396,100 +407,6 @@ def _training(node: Node) -> Training | None:
     if isinstance(node, Evaluation):
         return node.training
     return node if isinstance(node, Training) else None
-
-
-def _node(
-    key: str, preset: str, spec: ItemSpec, overrides: Selection, seed: int, source: str
-) -> Node:
-    base = None
-    if spec.parent is not None:
-        base, _ = _compose(key, preset, {**overrides, **spec.parent}, seed)
-        overrides = {**overrides, "initial": base.id}
-    training, evaluations = _compose(key, preset, overrides, seed)
-    training = training.starting_from(base)
-    if source == "training":
-        return training
-    if source not in evaluations:
-        known = ", ".join(["training", *evaluations])
-        raise UserError(f"{key} {spec.name}: metric starts with {source!r}, known are {known}")
-    return Evaluation(evaluations[source], training)
-
-
-def _compose(
-    key: str, preset: str, overrides: Selection, seed: int
-) -> tuple[Training, dict[str, Component]]:
-    recipe = "/".join(["paper=" + key, *filter(None, [overrides.get("recipe")]), preset])
-    options, values = [recipe], {"seed": seed}
-    for name, value in overrides.items():
-        if name == "recipe":
-            continue
-        if (paths.conf_dir() / name).is_dir():
-            options.append(f"{name}={value}")
-        else:
-            values[name] = value
-    return _composed(tuple(options), json.dumps(values, sort_keys=True))
-
-
-@cache
-def _composed(options: tuple[str, ...], values: str) -> tuple[Training, dict[str, Component]]:
-    """Cells of several items ask for the same run; composing costs milliseconds, so ask once."""
-    return split_config(compose_values(options, json.loads(values)))
-
-
-def _overrides(spec: ItemSpec, keys: Mapping[str, str], settings: PresetSpec) -> Selection:
-    found: Selection = {"recipe": spec.recipe}
-    for column, chosen in spec.select.items():
-        if column not in keys:
-            raise UserError(
-                f"{spec.name}: select.{column}: no such column (there are {list(keys)})"
-            )
-        text = keys[column]
-        if isinstance(chosen, str):
-            found[chosen] = yaml.safe_load(text)
-        elif text in chosen:
-            found |= chosen[text]
-        else:
-            raise UserError(f"{spec.name}: select.{column}: says nothing of {text!r}")
-    found |= spec.overrides
-    return {
-        name: _filled(spec, _instead(settings, name, value), keys, name)
-        for name, value in found.items()
-    }
-
-
-def _instead(settings: PresetSpec, name: str, value: Any) -> Any:
-    """What the preset has instead of `value`: one value for all, or a table of them."""
-    other = settings.instead.get(name, value)
-    if isinstance(other, dict) and not isinstance(value, dict):
-        if value not in other:
-            raise UserError(f"instead.{name}: says nothing of {value!r} (only of {list(other)})")
-        return other[value]
-    return other
-
-
-def _metric(spec: ItemSpec, keys: Mapping[str, str]) -> str:
-    return _filled(spec, spec.metric, keys, "metric")
-
-
-def _filled(spec: ItemSpec, value: Any, keys: Mapping[str, str], where: str) -> Any:
-    """A text with a cell's keys and words in their places; other values as they are."""
-    if not isinstance(value, str):
-        return value
-    chosen = {
-        name: _by_key(word, keys, f"{spec.name}: words.{name}") for name, word in spec.words.items()
-    }
-    try:
-        return value.format(**{**keys, **chosen})
-    except KeyError as error:
-        raise UserError(f"{spec.name}: {where}: no column or word {error}") from None
-
-
-def _by_key(value: Any, keys: Mapping[str, str], where: str) -> Any:
-    """What a cell gets of a value that may depend on one of its keys."""
-    try:
-        return value.of(keys) if isinstance(value, ByKey) else value
-    except ValueError as error:
-        raise UserError(f"{where}: {error}") from None
 
 
 def _without_revisions(identity: Any) -> str:

@@ -14,6 +14,7 @@ from hypersphere.papers.spec import ItemSpec, Paper, paper, paper_keys, publishe
 from hypersphere.reporting import claims, derived, page, plots, tables
 from hypersphere.reporting.cells import Cell, Item
 from hypersphere.reporting.declared import ByKey
+from hypersphere.reporting.kinds import Plot
 from hypersphere.store import Store, artifacts, read_lines, write_lines
 
 
@@ -126,8 +127,17 @@ def _item(whole: PlannedItem, store: Store, variant: str) -> Item:
         notes=tuple(notes),
         metric_label=spec.metric_label,
         data=tuple(sorted(planned.datasets)),
-        plot=spec.plot,
+        plot=_named(spec.plot, planned),
     )
+
+
+def _named(plot: Plot, planned: PlannedItem) -> Plot:
+    """The plot with the names of the (first) dataset's classes where it asks for them."""
+    if getattr(plot, "class_names", None) != "dataset":
+        return plot
+    facts = [training.dataset for training in planned.trainings[:1]]
+    names = next((each.names or each.classes for each in facts), None) or ()
+    return plot.model_copy(update={"class_names": names})
 
 
 def _protocol(planned: PlannedItem, variant: str) -> str:
@@ -138,12 +148,13 @@ def _protocol(planned: PlannedItem, variant: str) -> str:
 def _chosen(planned: PlannedItem, store: Store) -> tuple[PlannedItem, list[str]]:
     """The item with the best alternative of each cell that has some, where all are done, and a note
     of which."""
-    labels = [*planned.spec.rows, *planned.spec.columns]
+    selecting = {key: {cell.keys[key] for cell in planned.cells} for key in planned.spec.select}
+    labels = [key for key, values in selecting.items() if len(values) > 1]
     found, cells, by = [], [], ""
     for cell in planned.cells:
         settled, chosen = _settled(cell, store)
         cells.append(settled)
-        if chosen is not None:
+        if chosen is not None and len(cell.alternatives[""]) > 1:
             by = cell.chosen_by[""]
             found.append((" ".join(cell.keys[key] for key in labels), chosen))
     return replace(planned, cells=tuple(cells)), choice.describe(by, found, planned.spec.unit)

@@ -65,15 +65,19 @@ class About(pydantic.BaseModel):
     scope: dict[Preset, str]
 
 
+Alternatives = Annotated[list[Selection], pydantic.Field(min_length=1)]
+
+
 class Choice(pydantic.BaseModel):
     """The best of several settings, as after a grid search.
 
-    among: overrides, one alternative each. by: the number of the trainings whose mean over the
-    units is largest for the one that is shown; as in a metric, `{word}` stands for one of `words`.
+    among: overrides, one alternative each; one list, or one by the value of a key column. by: the
+    number of the trainings whose mean over the units is largest for the one that is shown; as in a
+    metric, `{word}` stands for one of `words`.
     """
 
     model_config = _STRICT
-    among: Annotated[list[Selection], pydantic.Field(min_length=1)]
+    among: Alternatives | ByKey[Alternatives]
     by: str
 
 
@@ -103,9 +107,9 @@ class Variant(pydantic.BaseModel):
     """What a variant of an item has in the place of the primary's.
 
     words: of the metric. select (of the printed values that select otherwise), overrides: with them
-    the variant has runs of its own, where they ask for others than the primary has. unit, protocol:
-    its own. note: said under its table. presets: those that have the variant. A variant of words
-    alone may be written as these words.
+    the variant has runs of its own, where they ask for others than the primary has. unit, protocol,
+    choose: its own. note: said under its table. presets: those that have the variant. A variant of
+    words alone may be written as these words.
     """
 
     model_config = _STRICT
@@ -114,6 +118,7 @@ class Variant(pydantic.BaseModel):
     overrides: Selection = {}
     unit: Unit | None = None
     protocol: Protocol | None = None
+    choose: Choice | None = None
     note: str = ""
     presets: tuple[Preset, ...] = PRESETS
 
@@ -150,7 +155,8 @@ class ItemSpec(pydantic.BaseModel):
         variant.
     computation: a component that gives the numbers without training; `computation.<parameter>` in
         `select` or `overrides` sets one. By any unit but `deterministic` it takes a `seed`, unless
-        a cell has its own.
+        a cell has its own. By the value of a key column: of those cells alone, the same for all
+        units; the metric is then of whatever a cell has.
     presets: preset -> what of the paper's preset differs for this item.
     """
 
@@ -174,7 +180,7 @@ class ItemSpec(pydantic.BaseModel):
     largest: ByKey[Largest] | None = None
     choose: Choice | None = None
     scale: float | ByKey[float] = 1.0
-    computation: dict[str, Any] | None = None
+    computation: ByKey[dict[str, Any]] | dict[str, Any] | None = None
     presets: dict[Preset, ItemPreset] = {}
 
     def in_preset(self, preset: str) -> ItemSpec:
@@ -198,6 +204,7 @@ class ItemSpec(pydantic.BaseModel):
                 "select": _otherwise(self.select, own.select),
                 "overrides": self.overrides | own.overrides,
                 "unit": own.unit or self.unit,
+                "choose": own.choose or self.choose,
             }
         )
 

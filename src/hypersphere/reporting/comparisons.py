@@ -5,7 +5,10 @@ of these kinds, of which those that compare with a number (`above`, `below`, `eq
 open unless the protocol is the paper's:
 
 * `greater` with `than`: cells with these keys against those that agree in every other key; `by`: at
-  least so much greater (negative: not much less), in the table's unit;
+  least so much greater (negative: not much less), in the table's unit; `any: true`: in at least one
+  place (one comparison per table); `on_average: true`: in the mean over all places, unit by unit;
+  `with`: another table of the same keys whose cells are compared too, where both have the same
+  protocol;
 * `differs` with `than` and `by`: these cells and those, whichever is greater: supported when the
   90 % interval of the difference lies wholly outside +-by, contradicted when it lies inside;
 * `agrees` with `than` and `by`: the other way round, no farther apart than that;
@@ -16,6 +19,9 @@ open unless the protocol is the paper's:
 * `equals`: key column -> {its value: the number}, for numbers without chance;
 * `wider` with `than`: the spread (largest minus smallest, mean over all other keys) `over` a key
   among the cells `where`, against another spread;
+* `diverges`: cells with these keys have no number, or (`or_below`) not more than chance gives;
+* `tolerates` a numeric key, with `more` and `than`: those cells against these, over all values of
+  the key (robustness.py);
 * `gains` with `over` and `reaches`: the relative gain of cells with these keys over the best of the
   others reaches a number in at least one place (one comparison per table).
 """
@@ -28,12 +34,13 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
+from hypersphere.reporting import robustness
 from hypersphere.reporting.cells import Cell, Item, check_key, select_cells
 from hypersphere.reporting.verdicts import by_interval, common_units, interval, paired
 
 # kind -> what else belongs to it
 KINDS = {
-    "greater": {"than", "by"},
+    "greater": {"than", "by", "any", "on_average", "with"},
     "differs": {"than", "by"},
     "agrees": {"than", "by"},
     "falls": {"beside", "gain", "over"},
@@ -43,6 +50,8 @@ KINDS = {
     "equals": set(),
     "wider": {"than"},
     "gains": {"over", "reaches"},
+    "diverges": {"or_below"},
+    "tolerates": {"more", "than"},
 }
 NEEDS = {
     "greater": {"than"},
@@ -50,6 +59,7 @@ NEEDS = {
     "agrees": {"than", "by"},
     "wider": {"than"},
     "gains": {"over", "reaches"},
+    "tolerates": {"more", "than"},
 }
 Values = Mapping[str, float]  # by unit
 
@@ -73,12 +83,24 @@ def comparisons(part: Mapping[str, Any], items: Mapping[str, Item], where: str) 
         if name not in items:
             raise ValueError(f"{where}: no table {name!r}, there are {sorted(items)}")
         place, unit = f"{where}: {name}", items[name].unit
-        cells = select_cells(items[name].cells, part.get("where", {}), place)
+        every = [*items[name].cells, *_beside(part, items, items[name], where)]
+        cells = select_cells(every, part.get("where", {}), place)
         made = _MAKERS[kind](cells, part, unit, place)
         if not made:
             raise ValueError(f"{place}: no two cells to compare in {dict(part)}")
         found += made
     return found
+
+
+def _beside(
+    part: Mapping[str, Any], items: Mapping[str, Item], item: Item, where: str
+) -> Sequence[Cell]:
+    """Cells of the table that a part compares `with`."""
+    if (name := part.get("with")) is None:
+        return ()
+    if name not in items or items[name].unit != item.unit:
+        raise ValueError(f"{where}: with: no table {name!r} by {item.unit}")
+    return items[name].cells
 
 
 def _kind(part: Mapping[str, Any], where: str) -> str:
@@ -91,7 +113,8 @@ def _kind(part: Mapping[str, Any], where: str) -> str:
         f"{where}: a part has `tables`, optional `where`, and one of `greater` with `than`,"
         " `differs` or `agrees` with `than` and `by`,"
         " `falls`, `rises`, `above`, `below`, `equals`, `wider` with `than`, `gains` with `over`"
-        f" and `reaches`; got {sorted(part)}"
+        " and `reaches`, `diverges`, `tolerates` with `more` and `than`;"
+        f" got {sorted(part)}"
     )
 
 
@@ -116,7 +139,36 @@ def _greater(
     cells: Sequence[Cell], part: Mapping[str, Any], unit: str, place: str
 ) -> list[Comparison]:
     pairs = _pairs(cells, part["greater"], part["than"], place)
-    return [_cells(one, other, unit, part.get("by", 0.0)) for one, other in pairs]
+    by = part.get("by", 0.0)
+    if part.get("on_average"):
+        return [_mean_of(pairs, unit, by)]
+    found = [
+        # what trained otherwise, or another network, is no partner from another table
+        _cells(one, other, unit, by)
+        if one.protocol == other.protocol
+        else Comparison("open", 0, unit)
+        for one, other in pairs
+    ]
+    return [_any_of(found)] if part.get("any") else found
+
+
+def _mean_of(pairs: Sequence[tuple[Cell, Cell]], unit: str, by: float) -> Comparison:
+    """One comparison of the means over all pairs, within each unit that all of them have."""
+    units = set.intersection(*({*cell.values} for pair in pairs for cell in pair))
+    left, right = (
+        {u: fmean(pair[side].values[u] for pair in pairs) for u in units} for side in (0, 1)
+    )
+    done = all(cell.complete for pair in pairs for cell in pair)
+    return _compare(left, {u: value + by for u, value in right.items()}, done, unit)
+
+
+def _any_of(found: Sequence[Comparison]) -> Comparison:
+    """Supported when one of them is, contradicted when all are."""
+    outcomes = {each.outcome for each in found}
+    outcome = "supported" if "supported" in outcomes else "open"
+    if outcomes == {"contradicted"}:
+        outcome = "contradicted"
+    return Comparison(outcome, min(each.n for each in found), found[0].unit)
 
 
 def _differs(
@@ -260,13 +312,7 @@ def _gains(
     for gain, rests_on in gains(cells, part["gains"], part["over"], place):
         done = all(_counts(each) for each in rests_on)
         found.append(_compare(gain, dict.fromkeys(gain, float(part["reaches"])), done, unit))
-    if not found:
-        return []
-    outcomes = {each.outcome for each in found}
-    outcome = "supported" if "supported" in outcomes else "open"
-    if outcomes == {"contradicted"}:
-        outcome = "contradicted"
-    return [Comparison(outcome, min(each.n for each in found), found[0].unit)]
+    return [_any_of(found)] if found else []
 
 
 def gains(
@@ -306,6 +352,40 @@ def largest_of(values: Iterable[float]) -> float:
     return math.nan if any(map(math.isnan, found)) else max(found)
 
 
+def _diverges(
+    cells: Sequence[Cell], part: Mapping[str, Any], unit: str, place: str
+) -> list[Comparison]:
+    chosen = select_cells(cells, part["diverges"], place)
+    return [
+        Comparison(robustness.diverged(cell, part.get("or_below")), len(cell.values), unit)
+        for cell in chosen
+    ]
+
+
+def _tolerates(
+    cells: Sequence[Cell], part: Mapping[str, Any], unit: str, place: str
+) -> list[Comparison]:
+    key = part["tolerates"]
+    check_key(cells, key, place)
+    more, less = (_series_of(cells, part[side], key, place) for side in ("more", "than"))
+    found = []
+    for group in more.keys() & less.keys():
+        done = all(cell.complete for cell in (*more[group], *less[group]))
+        pairs = robustness.tolerance(more[group], less[group], key)
+        found += [_compare(left, right, done, unit) for left, right in pairs]
+    return found
+
+
+def _series_of(
+    cells: Sequence[Cell], these: Mapping[str, Any], key: str, place: str
+) -> dict[tuple[tuple[str, str], ...], list[Cell]]:
+    """Cells with `these` keys along a key, by all other keys."""
+    found: dict[tuple[tuple[str, str], ...], list[Cell]] = {}
+    for cell in select_cells(cells, these, place):
+        found.setdefault(_rest(cell, {key, *these}), []).append(cell)
+    return found
+
+
 _MAKERS = {
     "greater": _greater,
     "differs": _differs,
@@ -317,6 +397,8 @@ _MAKERS = {
     "equals": _equals,
     "wider": _wider,
     "gains": _gains,
+    "diverges": _diverges,
+    "tolerates": _tolerates,
 }
 
 

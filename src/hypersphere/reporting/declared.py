@@ -8,12 +8,14 @@ from typing import Any, Generic, TypeVar
 import pydantic
 
 T = TypeVar("T")
+JOINED = " & "
 
 
 class ByKey(pydantic.BaseModel, Generic[T]):
     """What depends on a key column of the cell, in a table that mixes metrics, say.
 
-    by: the column. words: its value -> what that gives.
+    by: the column, or several joined by ` & `, as their values are then. words: value -> what that
+    gives.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -22,9 +24,17 @@ class ByKey(pydantic.BaseModel, Generic[T]):
 
     def of(self, keys: Mapping[str, str]) -> T:
         """What a cell with these keys gets. Raises ValueError when nothing is said of it."""
-        if (value := keys.get(self.by)) not in self.words:
+        if not self.speaks_of(keys):
+            value = self._value(keys)
             raise ValueError(f"{self.by}: says nothing of {value!r} (only of {list(self.words)})")
-        return self.words[value]
+        return self.words[self._value(keys)]
+
+    def speaks_of(self, keys: Mapping[str, str]) -> bool:
+        """Whether something is said of a cell with these keys."""
+        return self._value(keys) in self.words
+
+    def _value(self, keys: Mapping[str, str]) -> str:
+        return JOINED.join(str(keys.get(column)) for column in self.by.split(JOINED))
 
 
 class Largest(pydantic.BaseModel):

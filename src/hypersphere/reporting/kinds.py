@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import pydantic
 
+ClassNames = tuple[str, ...] | Literal["dataset"]
+
 
 class _Plot(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -85,7 +87,8 @@ class Embedding(_Plot):
     the directions alone, on the unit circle or sphere (several keys: all must fit). by_value: key
     -> values whose panels are coloured by the points' numbers instead of their classes;
     value_label: what those numbers are, with their unit. class_names: of the classes in the order
-    of their labels; none: they are called by these. dots: what the points are, if no test images.
+    of their labels; `dataset`: those of the dataset; none: they are called by these. crosses: what
+    the targets are. dots: what the points are, if no test images.
     """
 
     kind: Literal["embedding"]
@@ -95,7 +98,8 @@ class Embedding(_Plot):
     on_sphere: dict[str, tuple[str, ...]] = {}
     by_value: dict[str, tuple[str, ...]] = {}
     value_label: str = ""
-    class_names: tuple[str, ...] = ()
+    class_names: ClassNames = ()
+    crosses: str = "target"
     dots: str = "test images"
     captions: dict[str, str] = {}
 
@@ -146,6 +150,37 @@ class Bars(_Plot):
         return (self.thresholds,)
 
 
+class Matrices(_Plot):
+    """Cosines between class vectors, one matrix per value of the key `panels` (`name`: what it is
+    called, `{}` the value), of the first unit, and for the value `confusions` how often classes are
+    confused by their cosine. Reads the artifact `similarity` (cosines, confusions).
+
+    measure: the key column that names what a cell measures; caption: the measure written beside the
+    confusions. class_names: of the classes in the order of their labels, or `dataset`: those of the
+    dataset; where there are others, classes have numbers.
+    """
+
+    kind: Literal["matrices"]
+    panels: str
+    name: str = "{}"
+    confusions: str
+    measure: str
+    caption: str
+    class_names: ClassNames = ()
+
+    @property
+    def artifact(self) -> str:
+        return "similarity"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.panels, self.measure)
+
+    @property
+    def named(self) -> dict[str, tuple[str, ...]]:
+        return {self.panels: (self.confusions,), self.measure: (self.caption,)}
+
+
 class Schematic(_Plot):
     """Boxes and arrows. Reads the artifact `diagram` (labels, details, x, y, roles, sources,
     targets, notes)."""
@@ -158,6 +193,6 @@ class Schematic(_Plot):
 
 
 Plot = Annotated[
-    Dots | Nothing | Lines | Scatter | Embedding | Bars | Schematic,
+    Dots | Nothing | Lines | Scatter | Embedding | Bars | Matrices | Schematic,
     pydantic.Field(discriminator="kind"),
 ]

@@ -124,6 +124,51 @@ def network(*, overrides: list[str]) -> dict[str, float | dict[str, np.ndarray]]
     }
 
 
+def classification_layer(
+    *, overrides: list[str], classes: Annotated[int, Field(ge=2)]
+) -> dict[str, float | dict[str, np.ndarray]]:
+    """Build the network that `overrides` configure with its class vectors learned and with them
+    fixed, and say what differs (arXiv 2011.08704, figure 1).
+
+    Numbers: `encoder`, trained parameters up to the features; `learned` and `fixed`, of the
+    classification layer in either case. Artifact `diagram` as of `weight_inference`: an image, its
+    features, the first `classes` class vectors, and their scores.
+    """
+    networks = {}
+    for name, learned in (("learned", "true"), ("fixed", "false")):
+        training, _ = split_config(compose([*overrides, f"head.learned={learned}"]))
+        networks[name] = Network(training).eval()
+    net, facts = networks["fixed"], training.dataset
+    size = training.data.input_size(facts)
+    with torch.no_grad():
+        shape = (1, facts.channels, size, size)
+        features = net(torch.zeros(shape, dtype=torch.uint8))
+        scores = net.head.logits(features)
+    boxes = _Boxes()
+    middle = (classes - 1) / 2
+    image = boxes.add("image", _shape(shape[1:]), 0, middle, "data")
+    encoder = boxes.add(f"image encoder\n{type(net.backbone).__name__}", "learned", 1, middle,
+                        "frozen")  # fmt: skip
+    z = boxes.add("image representation\nvector f(x)", f"{features.shape[1]} dimensions", 2, middle,
+                  "space")  # fmt: skip
+    out = boxes.add("softmax,\ncross-entropy", f"{scores.shape[1]} classes", 5, middle, "data")
+    boxes.join(image, encoder, "")
+    boxes.join(encoder, z, "")
+    for k in range(classes):
+        vector = boxes.add(f"class vector w{k + 1}", "learned, or drawn\nat random and fixed", 3,
+                           classes - 1 - k, "new")  # fmt: skip
+        score = boxes.add(f"score of class {k + 1}", "dot product or cosine", 4, classes - 1 - k,
+                          "frozen")  # fmt: skip
+        boxes.join(z, vector, "")
+        boxes.join(vector, score, "")
+        boxes.join(score, out, "")
+    return {
+        "encoder": float(_parameters(net.backbone)),
+        **{name: float(_parameters(each.head)) for name, each in networks.items()},
+        "diagram": boxes.arrays(),
+    }
+
+
 def _layer(module: nn.Module) -> str:
     """What a box says of a layer with weights, "" of any other."""
     if isinstance(module, nn.Conv2d):

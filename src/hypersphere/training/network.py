@@ -45,16 +45,21 @@ class Network(nn.Module):
         return self.backbone(self.to_input(images)).float()
 
 
-@torch.inference_mode()
 def embed(network: Network, everything: Everything, precision: str) -> Embeddings:
-    """Embed all training and test images, in evaluation mode and the training's precision."""
-    network.eval()
-    device = next(network.parameters()).device
-
-    def run(batches: Iterable[Tensor]) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            return torch.cat([network(images.to(device)).cpu() for images in batches])
-
+    """Embed all training and test images (see embed_batches)."""
     train, train_labels, train_values = everything["train"]
     test, test_labels, test_values = everything["test"]
-    return Embeddings(run(train), train_labels, run(test), test_labels, train_values, test_values)
+    return Embeddings(
+        embed_batches(network, train, precision), train_labels,
+        embed_batches(network, test, precision), test_labels, train_values, test_values,
+    )  # fmt: skip
+
+
+@torch.inference_mode()
+def embed_batches(network: Network, batches: Iterable[Tensor], precision: str) -> Tensor:
+    """Embeddings (n, dim) on the CPU of images in batches (uint8), in evaluation mode and the
+    training's precision."""
+    network.eval()
+    device = next(network.backbone.parameters()).device
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        return torch.cat([network(images.to(device)).cpu() for images in batches])

@@ -10,12 +10,13 @@ from hypersphere.reporting.kinds import (
     Dots,
     Embedding,
     Lines,
+    Matrices,
     Nothing,
     Plot,
     Scatter,
     Schematic,
 )
-from hypersphere.reporting.plots import bars, dots, embedding, lines, scatter, schematic
+from hypersphere.reporting.plots import bars, dots, embedding, lines, matrices, scatter, schematic
 
 __all__ = ["Plot", "write"]
 
@@ -35,5 +36,7 @@ def write(item: Item, folder: Path) -> tuple[Path, Path] | None:
             return embedding.write(item, item.plot, folder)
         case Bars():
             return bars.write(item, item.plot, folder)
+        case Matrices():
+            return matrices.write(item, item.plot, folder)
         case Schematic():
             return schematic.write(item, folder)

@@ -78,7 +78,7 @@ def write(item: Item, plot: Embedding, folder: Path) -> tuple[Path, Path] | None
             titled(item, layout.width / PANEL[0]), fontsize=8.5, y=1 - 0.07 / layout.height
         )
         legend = figure.legend(
-            handles=_legend(drawn), loc="lower center", bbox_to_anchor=(0.5, 0.0),
+            handles=_legend(drawn, plot.crosses), loc="lower center", bbox_to_anchor=(0.5, 0.0),
             ncols=_in_a_row(layout.width), frameon=False, fontsize=7,
             title=_note(item, plot, drawn, layout.width), title_fontsize=6.5, columnspacing=0.9,
             handletextpad=0.0, handlelength=1.2,
@@ -114,7 +114,7 @@ def _layout(item: Item, plot: Embedding, drawn: Grid) -> Layout:
     head = max(name.count("\n") + bool(name) for name in wrapped) * (letters + 1) * 1.25 * POINT
     width = left + columns * (side + gap)
     title = (titled(item, width / PANEL[0]).count("\n") + 1) * 0.145 + 0.14
-    names = -(-len(_legend(drawn)) // _in_a_row(width))
+    names = -(-len(_legend(drawn, plot.crosses)) // _in_a_row(width))
     foot = bar + 0.15 + 0.15 * names
     foot += 0.12 * (_note(item, plot, drawn, width).count("\n") + 1)
     return Layout(
@@ -315,7 +315,7 @@ def _in_a_row(width: float) -> int:
     return min(11, int((width - 0.4) / NAME))
 
 
-def _legend(drawn: Grid) -> list[Line2D]:
+def _legend(drawn: Grid, crosses: str) -> list[Line2D]:
     names = {label: panel.called(label) for panel in drawn.all for label in panel.classes}
     handles = [
         Line2D([], [], color=COLOURS[label % len(COLOURS)], marker="o", ls="", markersize=4.5,
@@ -324,6 +324,6 @@ def _legend(drawn: Grid) -> list[Line2D]:
     ]  # fmt: skip
     if any(panel.targets is not None for panel in drawn.all):
         handles.append(
-            Line2D([], [], color="black", marker="x", ls="", markersize=4.5, label="target")
+            Line2D([], [], color="black", marker="x", ls="", markersize=4.5, label=crosses)
         )
     return handles

@@ -1,0 +1,110 @@
+"""From a cell's keys to its run: what its columns select, composed and checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import yaml
+
+from hypersphere import paths
+from hypersphere.config import Component, Evaluation, Node, Training, compose_values, split_config
+from hypersphere.errors import UserError
+from hypersphere.papers.spec import ItemSpec, PresetSpec, Selection
+from hypersphere.reporting.declared import ByKey
+
+
+def node_of(
+    key: str, preset: str, spec: ItemSpec, overrides: Selection, seed: int, source: str
+) -> Node:
+    base = None
+    if spec.parent is not None:
+        base, _ = _compose(key, preset, {**overrides, **spec.parent}, seed)
+        overrides = {**overrides, "initial": base.id}
+    training, evaluations = _compose(key, preset, overrides, seed)
+    training = training.starting_from(base)
+    if source == "training":
+        return training
+    if source not in evaluations:
+        known = ", ".join(["training", *evaluations])
+        raise UserError(f"{key} {spec.name}: metric starts with {source!r}, known are {known}")
+    return Evaluation(evaluations[source], training)
+
+
+def _compose(
+    key: str, preset: str, overrides: Selection, seed: int
+) -> tuple[Training, dict[str, Component]]:
+    recipe = "/".join(["paper=" + key, *filter(None, [overrides.get("recipe")]), preset])
+    options, values = [recipe], {"seed": seed}
+    for name, value in overrides.items():
+        if name == "recipe":
+            continue
+        if (paths.conf_dir() / name).is_dir():
+            options.append(f"{name}={value}")
+        else:
+            values[name] = value
+    return _composed(tuple(options), json.dumps(values, sort_keys=True))
+
+
+@cache
+def _composed(options: tuple[str, ...], values: str) -> tuple[Training, dict[str, Component]]:
+    """Cells of several items ask for the same run; composing costs milliseconds, so ask once."""
+    return split_config(compose_values(options, json.loads(values)))
+
+
+def overrides_of(spec: ItemSpec, keys: Mapping[str, str], settings: PresetSpec) -> Selection:
+    found: Selection = {"recipe": spec.recipe}
+    for column, chosen in spec.select.items():
+        if column not in keys:
+            raise UserError(
+                f"{spec.name}: select.{column}: no such column (there are {list(keys)})"
+            )
+        text = keys[column]
+        if isinstance(chosen, str):
+            found[chosen] = yaml.safe_load(text)
+        elif text in chosen:
+            found |= chosen[text]
+        else:
+            raise UserError(f"{spec.name}: select.{column}: says nothing of {text!r}")
+    found |= spec.overrides
+    return {
+        name: filled(spec, instead(settings, name, value), keys, name)
+        for name, value in found.items()
+    }
+
+
+def instead(settings: PresetSpec, name: str, value: Any) -> Any:
+    """What the preset has instead of `value`: one value for all, or a table of them."""
+    other = settings.instead.get(name, value)
+    if isinstance(other, dict) and not isinstance(value, dict):
+        if value not in other:
+            raise UserError(f"instead.{name}: says nothing of {value!r} (only of {list(other)})")
+        return other[value]
+    return other
+
+
+def metric_of(spec: ItemSpec, keys: Mapping[str, str]) -> str:
+    return filled(spec, spec.metric, keys, "metric")
+
+
+def filled(spec: ItemSpec, value: Any, keys: Mapping[str, str], where: str) -> Any:
+    """A text with a cell's keys and words in their places; other values as they are."""
+    if not isinstance(value, str):
+        return value
+    chosen = {
+        name: by_key(word, keys, f"{spec.name}: words.{name}") for name, word in spec.words.items()
+    }
+    try:
+        return value.format(**{**keys, **chosen})
+    except KeyError as error:
+        raise UserError(f"{spec.name}: {where}: no column or word {error}") from None
+
+
+def by_key(value: Any, keys: Mapping[str, str], where: str) -> Any:
+    """What a cell gets of a value that may depend on one of its keys."""
+    try:
+        return value.of(keys) if isinstance(value, ByKey) else value
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
