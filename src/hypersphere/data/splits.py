@@ -127,9 +127,14 @@ def support(
         members = np.flatnonzero(labels == c)
         if len(members) < (min(shots, 1) if or_fewer else shots):
             raise ValueError(f"class {c} has {len(members)} training images, {shots} shots asked")
-        order = generator("shots", seed, draw, int(c)).permutation(len(members))[:shots]
-        chosen.append(members[order])
+        chosen.append(first_shots(members, c, shots, seed, draw))
     return np.concatenate(chosen)
+
+
+def first_shots(members: np.ndarray, c: int | str, shots: int, seed: int, draw: int) -> np.ndarray:
+    """The first `shots` of `members`, positions of class `c`, in the random order of a draw."""
+    key = c if isinstance(c, str) else int(c)
+    return members[generator("shots", seed, draw, key).permutation(len(members))[:shots]]
 
 
 def holdout(labels: np.ndarray, share: float, draw: int) -> np.ndarray:
