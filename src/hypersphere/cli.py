@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from hypersphere import __version__, paths
+from hypersphere import __version__, evaluate_command, paths
 from hypersphere.data import commands as data_commands
 from hypersphere.errors import UserError, did_you_mean
 
@@ -22,6 +22,7 @@ EXAMPLES = """examples:
   hypersphere run --paper nsl --item table2  train what is missing, then render
   hypersphere status                         done and missing runs per item
   hypersphere render --preset small          tables, claims and page from the records alone
+  hypersphere evaluate z.npy --labels y.npy  few-shot, open-set and retrieval numbers of your own
   hypersphere data status                    which datasets are here, and where they go
 """
 
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
             )
         if name == "run":
             command.add_argument("--launcher", default="local", help="local")
+    evaluate_command.add_parser(commands)
     data_commands.add_parser(commands)
     board = commands.add_parser("board", help="rewrite the board in README.md (from a checkout)")
     board.set_defaults(command=_board)
