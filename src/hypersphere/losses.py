@@ -26,7 +26,7 @@ def normalized_softmax(
     embeddings: Tensor,
     class_vectors: Tensor,
     labels: Tensor,
-    scale: float,
+    scale: float | Tensor,
     weights: Tensor | None = None,
     margin: float = 0.0,
 ) -> Tensor:
@@ -35,8 +35,8 @@ def normalized_softmax(
 
     Eq. 2 of Hyperspherical embedding for novel class classification (arXiv 2102.03243); Wang et al.
     2018 (CosFace). embeddings: (n, dim); class_vectors: (classes, dim); labels: (n,) in
-    0 .. classes - 1; weights: (n,) or None. Finite for every angle: the gradient passes through the
-    cosine, never through an arc cosine.
+    0 .. classes - 1; scale: a number, or (classes,); weights: (n,) or None. Finite for every angle:
+    the gradient passes through the cosine, never through an arc cosine.
     """
     cos = cosine(embeddings, class_vectors)
     if margin:
