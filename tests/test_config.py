@@ -147,7 +147,7 @@ def say(text, *overrides, marks=()):
         ),
         say("paper=nls: no such option; did you mean 'nsl'?", "paper=nls"),
         say("data=minst: no such option; did you mean 'mnist'?", "data=minst"),
-        say("schedule=cosine: no such option (options: constant, multistep)", "schedule=cosine"),
+        say("schedule=cosine: no such option (options: constant, exponential, multistep)", "schedule=cosine"),
         say(
             "paper=nsl/smal: no such option; did you mean 'nsl/small'?",
             "paper=nsl/smal"

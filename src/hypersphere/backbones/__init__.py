@@ -3,6 +3,7 @@
 from hypersphere.backbones.blocks import MLP, VGG, InceptionBlocks, ResidualBlocks
 from hypersphere.backbones.cnn import CNN
 from hypersphere.backbones.densenet import DenseNet
+from hypersphere.backbones.pretrained import PretrainedNetwork
 from hypersphere.backbones.resnet import CifarResNet
 from hypersphere.backbones.torchvision import TorchvisionResNet
 
@@ -13,6 +14,7 @@ __all__ = [
     "CifarResNet",
     "DenseNet",
     "InceptionBlocks",
+    "PretrainedNetwork",
     "ResidualBlocks",
     "TorchvisionResNet",
 ]

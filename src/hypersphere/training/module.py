@@ -28,11 +28,13 @@ class Network(nn.Module):
     """uint8 images -> embeddings, and the head that owns the class vectors.
 
     Built from a checked training configuration, initialised from its seed alone: the global
-    random state neither enters nor changes.
+    random state neither enters nor changes. inherited: names of the tensors that pretrained weights
+    or a parent run have set since, and that are therefore not new.
     """
 
     def __init__(self, training: Training) -> None:
         super().__init__()
+        self.inherited: set[str] = set()
         data, facts = training.data, training.dataset
         self.to_input = ToInput(data.size, *data.statistics(facts))
         with torch.random.fork_rng(devices=[]):
@@ -151,9 +153,19 @@ class TrainingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         components = self.training_config.components
-        optimizer = components["optimizer"].build(self.parameters())
+        optimizer = components["optimizer"].build(self._groups(components["optimizer"].target))
         scheduler = components["schedule"].build().scheduler(optimizer)
         return optimizer if scheduler is None else ([optimizer], [scheduler])
+
+    def _groups(self, optimizer: Any) -> Iterable[Any]:
+        """What an optimiser is given: the parameters, or where it tells new layers from those that
+        pretrained weights or a parent run have set, a group of each."""
+        if not getattr(optimizer, "tells_new", False):
+            return self.parameters()
+        named, inherited = dict(self.network.named_parameters()), self.network.inherited
+        old = [p for name, p in named.items() if name in inherited]
+        new = [p for name, p in named.items() if name not in inherited]
+        return [{"params": old, "new": False}, {"params": new, "new": True}]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = self.history

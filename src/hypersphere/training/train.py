@@ -114,8 +114,12 @@ def _contradiction(record: Record, name: str, old: float, new: float, exact: boo
 
 def _train(training: Training, store: Store, folder: Path, say: Say) -> Record:
     module = TrainingModule(training)
+    weights = ""
     if training.parent is not None:
         _start_from(module.network, training.parent, store, say)
+    elif (backbone := module.network.backbone) and hasattr(backbone, "load_pretrained"):
+        weights, names = backbone.load_pretrained()
+        module.network.inherited = {f"backbone.{name}" for name in names}
     schedule = training.components["schedule"].build()
     images = SmallImages(training) if training.dataset.in_memory else FileImages(training)
     with quiet():
@@ -152,6 +156,7 @@ def _train(training: Training, store: Store, folder: Path, say: Say) -> Record:
         "parent": training.parent,
         "config": training.raw,
         "data": {"name": training.data.name, "content": images.content},
+        **({"pretrained": weights} if weights else {}),  # sha256 of the file they were read from
         "diverged": not math.isfinite(last["loss"]),
         "epochs": module.history,
         "metrics": {key: selected[key] for key in NUMBERS if key in selected},
@@ -174,6 +179,7 @@ def _start_from(network: Network, parent: str, store: Store, say: Say) -> None:
     if lacking:
         raise UserError(f"initial={parent}: its backbone does not fit this one ({lacking[0]})")
     network.load_state_dict(fitting, strict=False)
+    network.inherited = set(fitting)
 
 
 def _contiguous(network: Network) -> dict[str, torch.Tensor]:
