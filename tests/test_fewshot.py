@@ -10,11 +10,11 @@ import torch
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from hypersphere.data.splits import Split
-from hypersphere.evaluation import novel_classes
+from hypersphere.evaluation import imprinting, novel_classes
 from hypersphere.evaluation.embeddings import Embeddings
 from hypersphere.evaluation.fewshot import episodes, evaluate, open_set, open_set_scores, retrieval
 from hypersphere.evaluation.fewshot.few_shot import first_best
-from hypersphere.heads import NormalizedSoftmax
+from hypersphere.heads import NormalizedSoftmax, Triplet
 from hypersphere.seeds import generator
 
 DIM, BASE, NOVEL = 8, [0, 3, 4, 6], [1, 2, 5]
@@ -418,3 +418,50 @@ def test_the_package_itself_does_not_bring_torch():
         "assert 'torch' in sys.modules and callable(evaluate)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# The evaluation of a run
+
+
+def of_run(data, head, **asked):
+    e = Embeddings(
+        *(torch.from_numpy(data[k]) for k in ("embeddings", "labels", "test", "test_labels"))
+    )
+    with torch.no_grad():
+        return imprinting(head, e, Split(tuple(BASE), tuple(NOVEL)), 5, **asked)
+
+
+def test_imprinting_of_a_run(data):
+    head = NormalizedSoftmax(DIM, len(BASE), scale=16.0)
+    found = of_run(data, head, shots=[5, 1], draws=3, rules=["mean", "nearest", "random"])
+    given = {**data, "base": BASE, "novel": NOVEL, "base_vectors": head.class_vectors}
+    for rule in ("mean", "nearest"):
+        few = evaluate(**given, shots=[1, 5], draws=3, seed=5, rule=rule)
+        for i, n in enumerate((1, 5)):
+            for name, values in few.values.items():
+                assert found[f"{rule}/{n}/{name}"] == values[i].tolist()
+    assert found["mean/1/joint/all"] == found["nearest/1/joint/all"]
+    assert found["mean/5/joint/all"] != found["nearest/5/joint/all"]
+    one = found["one_shot"]
+    assert one["classes"].tolist() == NOVEL and one["examples"].shape == (3, 3)
+    assert (data["labels"][one["examples"]] == np.array(NOVEL)).all()
+    for draw in range(3):
+        for scenario, among in (("joint", BASE + NOVEL), ("disjoint", NOVEL)):
+            vectors = {c: unit(head.class_vectors[i].detach().numpy()) for i, c in enumerate(BASE)}
+            vectors |= {
+                c: unit(data["embeddings"][i]) for c, i in zip(NOVEL, one["examples"][draw])
+            }
+            for j, c in enumerate(NOVEL):
+                own = data["test"][data["test_labels"] == c]
+                right = [among[np.argmax([z @ vectors[k] for k in among])] == c for z in own]
+                assert one[f"recall_{scenario}"][draw, j] == pytest.approx(np.mean(right))
+
+
+def test_random_class_vectors_differ_by_draw_and_attract_few(data):
+    """Base classes by their means: trained ones of an untrained head would be random as well."""
+    head = Triplet(DIM, len(BASE), margin=1.0, squared=False, mining="all")
+    found = of_run(data, head, shots=[1], draws=6, rules=["random", "mean"])
+    assert len(set(found["random/joint/novel"])) > 1 and "random/1/joint/novel" not in found
+    assert np.mean(found["random/joint/base"]) > 0.4
+    assert np.mean(found["random/disjoint/novel"]) < 0.6 < np.mean(found["mean/1/disjoint/novel"])
+    assert found["mean/1/disjoint/base"] == found["random/disjoint/base"][:6]

@@ -22,6 +22,7 @@ from hypersphere.training.images import Everything
 
 # What the validation loaders of a data module hold, in their order.
 WATCHED = ("test_accuracy", "validation_accuracy")
+FEW = "test_accuracy_of_few"  # of the test images of classes with few training images
 
 
 class Network(nn.Module):
@@ -57,9 +58,10 @@ class TrainingModule(pl.LightningModule):
     """One training run. `step` is the whole of its arithmetic; other drivers call it too.
 
     history: one dict per finished epoch (epoch, loss, test_accuracy and validation_accuracy where
-    the head classifies, validation_loss, seconds); it travels in the checkpoint, so a resumed run
-    keeps the curve, and so do the `best` weights where the configuration selects by that loss.
-    class_weights: (classes,) or None.
+    the head classifies, test_accuracy_of_few where some classes have few images, validation_loss,
+    seconds); it travels in the checkpoint, so a resumed run keeps the curve, and so do the `best`
+    weights where the configuration selects by that loss. class_weights: (classes,) or None. few:
+    labels of the classes with few images.
     """
 
     def __init__(self, training: Training) -> None:
@@ -70,6 +72,8 @@ class TrainingModule(pl.LightningModule):
         self.best: dict[str, Tensor] | None = None
         self.class_weights: Tensor | None = None
         self._accuracies: dict[str, float] = {}
+        split = training.split()
+        self.few = torch.isin(torch.tensor(split.seen), torch.tensor(split.few)).nonzero().flatten()
 
     def step(self, images: Tensor, labels: Tensor, *values: Tensor) -> Tensor:
         """Loss of one batch. images: (n, c, h, w) uint8; labels: (n,) among the seen classes;
@@ -110,13 +114,18 @@ class TrainingModule(pl.LightningModule):
         self._correct = torch.zeros(len(WATCHED), device=self.device)
         self._count = [0] * len(WATCHED)
         self._validation_loss = torch.zeros((), device=self.device)
+        self._few = torch.zeros(2, device=self.device)  # right, and all
 
     def validation_step(
         self, batch: tuple[Tensor, Tensor], _: int, dataloader_idx: int = 0
     ) -> None:
         images, labels = batch
         logits = self.network.head.logits(self.network(images))
-        self._correct[dataloader_idx] += (logits.argmax(1) == labels).sum()
+        right = logits.argmax(1) == labels
+        self._correct[dataloader_idx] += right.sum()
+        if len(self.few) and WATCHED[dataloader_idx] == "test_accuracy":
+            few = torch.isin(labels, self.few.to(labels))
+            self._few += torch.stack([right[few].sum(), few.sum()])
         self._count[dataloader_idx] += len(labels)
         if WATCHED[dataloader_idx] == "validation_accuracy":
             self._validation_loss += F.cross_entropy(logits.float(), labels, reduction="sum")
@@ -124,6 +133,9 @@ class TrainingModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         found = zip(WATCHED, self._correct.tolist(), self._count, strict=True)
         self._accuracies = {name: correct / count for name, correct, count in found if count}
+        right, of_few = self._few.tolist()
+        if of_few:
+            self._accuracies[FEW] = right / of_few
         if held := self._count[WATCHED.index("validation_accuracy")]:
             self._accuracies["validation_loss"] = self._validation_loss.item() / held
 

@@ -34,10 +34,17 @@ class FewShot:
     `joint/balanced` (mean recall of all classes), `disjoint/novel` and `disjoint/balanced` (novel
     queries among novel classes) and `disjoint/base` (base queries among base classes, the same for
     every draw). Without base classes there are the disjoint novel ones alone. All are fractions.
+
+    recalls: `joint` and `disjoint` -> (shots, draws, classes), of each class, base before novel.
+    examples: (draws, novel, most shots), positions among the embeddings given to `evaluate` of the
+    examples of each novel class, in the order in which more shots take them; -1 where there are no
+    more.
     """
 
     shots: tuple[int, ...]
     values: dict[str, np.ndarray]
+    recalls: dict[str, np.ndarray]
+    examples: np.ndarray
 
     def mean(self, name: str) -> np.ndarray:
         """(shots,): mean over the draws."""
@@ -117,7 +124,7 @@ def evaluate(
     members = _members(where, classes, len(base))
     if not or_fewer:
         _enough(members, novel, max(shots))
-    hits = []
+    hits, taken = [], []
     for draw in range(draws):
         chosen = _chosen(members, novel, max(shots), seed, draw)
         # A class with fewer examples is filled up with zeros, which change no sum's direction.
@@ -127,8 +134,36 @@ def evaluate(
             score = _by_mean(F.normalize(sums, dim=2).float().transpose(0, 1))
         else:
             score = _by_nearest(few, chosen >= 0, shots)
-        hits.append(task.hits(score))
-    return FewShot(tuple(shots), task.accuracies(torch.stack([torch.stack(h) for h in hits])))
+        hits.append(torch.stack(task.hits(score)))
+        taken.append(torch.where(chosen < 0, chosen, examples.rows[chosen]))
+    found = torch.stack(hits).permute(1, 2, 0, 3).double()
+    recalls = dict(zip(("joint", "disjoint"), (found / task.counts).numpy(), strict=True))
+    return FewShot(tuple(shots), task.accuracies(found), recalls, torch.stack(taken).numpy())
+
+
+@torch.no_grad()
+def accuracies_of(
+    novel_vectors: Tensor,
+    embeddings: ArrayLike | Tensor,
+    labels: ArrayLike | Tensor,
+    base: Sequence[Any],
+    novel: Sequence[Any],
+    *,
+    test: ArrayLike | Tensor,
+    test_labels: ArrayLike | Tensor,
+    base_vectors: ArrayLike | Tensor | None = None,
+) -> dict[str, np.ndarray]:
+    """The numbers of `FewShot.values`, each (sets,), with given class vectors of the novel classes.
+
+    novel_vectors: (sets, novel, dim), of any length; the rest as in `evaluate`.
+    """
+    given, classes = labelled(embeddings, labels), [*base, *novel]
+    check_classes(classes, given.labels, "base and novel")
+    examples, queries, where, own = parts(given, classes, test, test_labels, 0.5, 0)
+    vectors = class_vectors(examples.points, where, len(base), base_vectors)
+    task = _Queries(queries.points, torch.from_numpy(own), vectors, len(novel))
+    hits = torch.stack(task.hits(_by_mean(F.normalize(novel_vectors.float(), dim=2))))
+    return {k: v[:, 0] for k, v in task.accuracies(hits[:, :, None].double()).items()}
 
 
 def class_vectors(
@@ -256,8 +291,8 @@ class _Queries:
         return torch.cat(hits, 1)
 
     def accuracies(self, hits: Tensor) -> dict[str, np.ndarray]:
-        """hits: (draws, 2, shots, classes) -> name -> (shots, draws)."""
-        joint, disjoint = hits.double().permute(1, 2, 0, 3)
+        """hits: (joint and disjoint, shots, draws, classes) -> name -> (shots, draws)."""
+        joint, disjoint = hits
         counts, b = self.counts.double(), self.num_base
 
         def accuracy(hits: Tensor, counts: Tensor) -> Tensor:

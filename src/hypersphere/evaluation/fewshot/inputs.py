@@ -19,14 +19,17 @@ BLOCK = 2048  # queries per matrix product: their scores stay in the processor's
 
 @dataclass(frozen=True)
 class Labelled:
-    """Unit embeddings (n, dim) float32 and their labels (n,), integers or texts."""
+    """Unit embeddings (n, dim) float32, their labels (n,), integers or texts, and their rows (n,)
+    in what was given."""
 
     points: Tensor
     labels: np.ndarray
+    rows: Tensor
 
     def take(self, chosen: np.ndarray) -> Labelled:
         """The rows at some positions, or where a mask is true."""
-        return Labelled(self.points[torch.from_numpy(chosen)], self.labels[chosen])
+        index = torch.from_numpy(chosen)
+        return Labelled(self.points[index], self.labels[chosen], self.rows[index])
 
 
 def labelled(
@@ -46,7 +49,8 @@ def labelled(
         )
     if len(y) != len(z):
         raise ValueError(f"{kind}: {len(y)} of them for {len(z)} {name}")
-    return Labelled(unit(z, name), y.astype(np.int64) if y.dtype.kind in "iu" else y)
+    y = y.astype(np.int64) if y.dtype.kind in "iu" else y
+    return Labelled(unit(z, name), y, torch.arange(len(y)))
 
 
 def as_tensor(values: ArrayLike | Tensor, name: str) -> Tensor:
