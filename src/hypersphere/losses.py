@@ -116,6 +116,25 @@ def triplet(
     return (margin + to_positive - chosen).clamp_min(0).mean()
 
 
+def lifted_structured(embeddings: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """Lifted structured loss (Song et al. 2016, eq. 4): half the mean over positive pairs (i, j) of
+    max(0, J_ij)^2, with J_ij = d_ij + log(sum_k exp(margin - d_ik) + sum_k exp(margin - d_jk)) over
+    the negatives k.
+
+    embeddings: (n, dim), of any length; labels: (n,). d is Euclidean. A batch without a positive or
+    without a negative pair gives 0.
+    """
+    d = distances(embeddings, embeddings)
+    same = labels[:, None] == labels[None]
+    above = torch.triu(same, 1)
+    if not above.any() or same.all():
+        return embeddings.sum() * 0.0
+    negatives = (margin - d).masked_fill(same, -torch.inf).logsumexp(1)
+    i, j = above.nonzero(as_tuple=True)
+    each = d[i, j] + torch.logaddexp(negatives[i], negatives[j])
+    return each.clamp_min(0).square().mean() / 2
+
+
 def contrastive(
     embeddings: Tensor, labels: Tensor, margin: float, pairs: str = "consecutive"
 ) -> Tensor:
