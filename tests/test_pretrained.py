@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from hypersphere.backbones import PretrainedNetwork
 from hypersphere.backbones.pretrained import EfficientNetLite0
 from hypersphere.config import compose, split_config
 from hypersphere.errors import UserError
+from hypersphere.papers.plan import Plan, PlannedItem, blocked
 from hypersphere.store import Store
 from hypersphere.training.module import TrainingModule
 from hypersphere.training.optimizers import Exponential, RMSprop, rmsprop
@@ -191,6 +193,20 @@ def test_a_training_starts_from_the_weights_and_records_them(birds, resnet, monk
     load_network(chosen, store.folder(chosen.id))
     with pytest.raises(UserError, match="is not under"):
         train(composed(*words, "seed=1"), store, say=lambda _: None)
+
+
+def test_what_cannot_start_is_said_before_anything_trains(birds, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    chosen = composed("backbone=googlenet")
+    cell = SimpleNamespace(every_node=lambda: [chosen])
+    item = PlannedItem(None, None, "quick", (cell,))
+    assert "weights IMAGENET1K_V1 of googlenet are not here" in blocked(item)
+    plan = Plan([item], {chosen.id: chosen}, {chosen.id: [item]})
+    assert plan.unready(Store()).keys() == {chosen.id}
+    for ready in ("backbone.weights=none", "initial=0123456789ab"):
+        started = composed("backbone=googlenet", ready)
+        plan = Plan([item], {started.id: started}, {started.id: [item]})
+        assert plan.unready(Store()) == {}
 
 
 # RMSProp
