@@ -47,7 +47,7 @@ def test_presets_are_found():
 VALUE_HEADS = ("clamped", "joint", "multi_task", "poles")
 VALUE_PRESETS = {"hpn/art": VALUE_HEADS, "hpn/rotation": ("joint",)}
 # Heads without logits, and the paper whose schedule watches an accuracy
-NO_LOGITS = ("contrastive", "regression", "triplet")
+NO_LOGITS = ("contrastive", "lifted_structured", "regression", "triplet")
 WATCHING = "fixed-vectors"
 
 
@@ -153,7 +153,7 @@ def say(text, *overrides, marks=()):
         ),
         say("paper=nls: no such option; did you mean 'nsl'?", "paper=nls"),
         say("data=minst: no such option; did you mean 'mnist'?", "data=minst"),
-        say("schedule=cosine: no such option (options: constant, multistep, plateau)", "schedule=cosine"),
+        say("schedule=cosine: no such option (options: constant, exponential, multistep, plateau)", "schedule=cosine"),
         say(
             "paper=nsl/smal: no such option; did you mean 'nsl/small'?",
             "paper=nsl/smal"

@@ -8,7 +8,13 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from hypersphere.backbones import VGG
-from hypersphere.heads import Contrastive, NormalizedSoftmax, Triplet, class_means
+from hypersphere.heads import (
+    Contrastive,
+    LiftedStructured,
+    NormalizedSoftmax,
+    Triplet,
+    class_means,
+)
 from hypersphere.training.learner import Learner
 from hypersphere.training.network import Network
 
@@ -16,6 +22,7 @@ HEADS = {
     "nsl": lambda: NormalizedSoftmax(5, 4, scale=16.0),
     "triplet": lambda: Triplet(5, 4, margin=1.0, squared=False, mining="semihard"),
     "contrastive": lambda: Contrastive(5, 4, margin=1.0, pairs="all"),
+    "lifted structured": lambda: LiftedStructured(5, 4, margin=1.0, normalize=True),
 }
 every_head = pytest.mark.parametrize("name", HEADS)
 

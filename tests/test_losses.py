@@ -320,6 +320,55 @@ def test_contrastive_refuses_an_odd_batch_of_consecutive_pairs():
         losses.contrastive(at([0, 90, 180]), torch.tensor([0, 1, 0]), 1.0)
 
 
+# Lifted structured
+
+
+@both_dtypes
+@pytest.mark.parametrize("margin", [0.3, 1.0])
+def test_lifted_structured_against_loops(dtype, margin):
+    z, labels = random_batch(4, n=14, dtype=dtype)
+    terms = []
+    for i in range(14):
+        for j in range(i + 1, 14):
+            if labels[i] != labels[j]:
+                continue
+            pushed = [
+                math.exp(margin - slow_distance(z[a], z[k]))
+                for a in (i, j)
+                for k in range(14)
+                if labels[k] != labels[i]
+            ]
+            term = slow_distance(z[i], z[j]) + math.log(math.fsum(pushed))
+            terms.append(max(0.0, term) ** 2)
+    expected = math.fsum(terms) / (2 * len(terms))
+    loss = losses.lifted_structured(z, labels, margin).item()
+    assert loss == pytest.approx(expected, rel=1e-5 if dtype == torch.float32 else 1e-12)
+
+
+def test_lifted_structured_matches_pytorch_metric_learning():
+    raw = LpDistance(normalize_embeddings=False)
+    theirs = pml.LiftedStructureLoss(neg_margin=1.0, pos_margin=0.0, distance=raw)
+    for seed in range(3):
+        z, labels = random_batch(seed, n=16)
+        ours = losses.lifted_structured(3 * z, labels, 1.0)
+        assert ours.item() == pytest.approx(theirs(3 * z, labels).item(), rel=1e-6)
+
+
+def test_lifted_structured_by_hand():
+    # On a line: 0 and 1 of one class, 3 of another; both are pushed by exp(1 - 3) + exp(1 - 2).
+    z, labels = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([0, 0, 1])
+    expected = (1 + math.log(math.exp(-2) + math.exp(-1))) ** 2 / 2
+    assert losses.lifted_structured(z, labels, 1.0).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 0], [0, 1, 2]])
+def test_lifted_structured_without_pairs_of_both_kinds_is_zero(labels):
+    z = at([0, 90, 180]).requires_grad_()
+    loss = losses.lifted_structured(z, torch.tensor(labels), 1.0)
+    loss.backward()
+    assert loss.item() == 0 and torch.equal(z.grad, torch.zeros_like(z))
+
+
 # Gradients
 
 LOSSES = {
@@ -331,6 +380,7 @@ LOSSES = {
     "all triplets": lambda z, y: losses.triplet(z, y, 1.0, mining="all"),
     "contrastive": lambda z, y: losses.contrastive(z, y, 1.0),
     "contrastive all": lambda z, y: losses.contrastive(z, y, 1.0, "all"),
+    "lifted structured": lambda z, y: losses.lifted_structured(z, y, 1.0),
 }
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from hypersphere import __version__, paths
+from hypersphere import __version__, evaluate_command, paths
 from hypersphere.data import commands as data_commands
 from hypersphere.errors import UserError, did_you_mean
 
@@ -24,6 +24,7 @@ EXAMPLES = """examples:
   hypersphere run --paper nsl --item table2  train what is missing, then render
   hypersphere status                         done and missing runs per item
   hypersphere render --preset small          tables, claims and page from the records alone
+  hypersphere evaluate z.npy --labels y.npy  few-shot, open-set and retrieval numbers of your own
   hypersphere data status                    which datasets are here, and where they go
 """
 
@@ -76,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
                 "--runs-per-device", type=_positive,
                 help=f"trainings in flight on one GPU (default: {IN_FLIGHT}); none without a GPU",
             )  # fmt: skip
+    evaluate_command.add_parser(commands)
     data_commands.add_parser(commands)
     board = commands.add_parser("board", help="rewrite the board in README.md (from a checkout)")
     board.set_defaults(command=_board)

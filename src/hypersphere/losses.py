@@ -26,7 +26,7 @@ def normalized_softmax(
     embeddings: Tensor,
     class_vectors: Tensor,
     labels: Tensor,
-    scale: float,
+    scale: float | Tensor,
     weights: Tensor | None = None,
     margin: float = 0.0,
 ) -> Tensor:
@@ -35,8 +35,8 @@ def normalized_softmax(
 
     Eq. 2 of Hyperspherical embedding for novel class classification (arXiv 2102.03243); Wang et al.
     2018 (CosFace). embeddings: (n, dim); class_vectors: (classes, dim); labels: (n,) in
-    0 .. classes - 1; weights: (n,) or None. Finite for every angle: the gradient passes through the
-    cosine, never through an arc cosine.
+    0 .. classes - 1; scale: a number, or (classes,); weights: (n,) or None. Finite for every angle:
+    the gradient passes through the cosine, never through an arc cosine.
     """
     cos = cosine(embeddings, class_vectors)
     if margin:
@@ -114,6 +114,25 @@ def triplet(
     farthest = to_negative.masked_fill(~negative[anchor], float("-inf")).max(1).values
     chosen = torch.where(farther.any(1), nearest_farther, farthest)
     return (margin + to_positive - chosen).clamp_min(0).mean()
+
+
+def lifted_structured(embeddings: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """Lifted structured loss (Song et al. 2016, eq. 4): half the mean over positive pairs (i, j) of
+    max(0, J_ij)^2, with J_ij = d_ij + log(sum_k exp(margin - d_ik) + sum_k exp(margin - d_jk)) over
+    the negatives k.
+
+    embeddings: (n, dim), of any length; labels: (n,). d is Euclidean. A batch without a positive or
+    without a negative pair gives 0.
+    """
+    d = distances(embeddings, embeddings)
+    same = labels[:, None] == labels[None]
+    above = torch.triu(same, 1)
+    if not above.any() or same.all():
+        return embeddings.sum() * 0.0
+    negatives = (margin - d).masked_fill(same, -torch.inf).logsumexp(1)
+    i, j = above.nonzero(as_tuple=True)
+    each = d[i, j] + torch.logaddexp(negatives[i], negatives[j])
+    return each.clamp_min(0).square().mean() / 2
 
 
 def contrastive(

@@ -4,6 +4,7 @@ from hypersphere.backbones.blocks import MLP, VGG, InceptionBlocks, ResidualBloc
 from hypersphere.backbones.cnn import CNN
 from hypersphere.backbones.densenet import DenseNet
 from hypersphere.backbones.mobilenet import MobileNetV2
+from hypersphere.backbones.pretrained import PretrainedNetwork
 from hypersphere.backbones.resnet import CifarResNet
 from hypersphere.backbones.resnet18 import PreActResNet18, ResNet18
 from hypersphere.backbones.torchvision import TorchvisionResNet
@@ -17,6 +18,7 @@ __all__ = [
     "InceptionBlocks",
     "MobileNetV2",
     "PreActResNet18",
+    "PretrainedNetwork",
     "ResNet18",
     "ResidualBlocks",
     "TorchvisionResNet",

@@ -81,6 +81,18 @@ class Imbalance(pydantic.BaseModel):
     draw: Annotated[int, pydantic.Field(ge=0)] = 0
 
 
+class Shots(pydantic.BaseModel):
+    """How many training images the classes with few of them keep (those that the split names), and
+    which: the first `number` of a random draw, those of an evaluation with the same `seed` and
+    number of draw. or_fewer: all of a class that has not so many."""
+
+    model_config = _STRICT
+    number: Annotated[int, pydantic.Field(ge=1)]
+    draw: Annotated[int, pydantic.Field(ge=0)] = 0
+    seed: Annotated[int, pydantic.Field(ge=0)] = 0
+    or_fewer: bool = False
+
+
 class Validation(pydantic.BaseModel):
     """A share of each class's training images that is held out, and watched beside the test."""
 
@@ -97,7 +109,7 @@ class Data(pydantic.BaseModel):
     views: of image files, which need them.
     normalize: pixels stay in [0, 1] (false), or lose the dataset's channel means and are divided by
     its deviations (true), or those of `imagenet`, or go to [-1, 1] (`symmetric`).
-    imbalance, validation: which training images are used, None for all of them.
+    imbalance, shots, validation: which training images are used, None for all of them.
     target: name of a further number of each image that is learned beside or instead of its class.
     """
 
@@ -108,6 +120,7 @@ class Data(pydantic.BaseModel):
     views: Views | None = None
     normalize: Literal[False, True, "imagenet", "symmetric"] = False
     imbalance: Imbalance | None = None
+    shots: Shots | None = None
     validation: Validation | None = None
     target: str | None = None
 
@@ -152,6 +165,8 @@ def describe(data: Data, facts: Dataset) -> str:
             f"trained on {data.imbalance.smallest} to {data.imbalance.largest} per class"
             f" (draw {data.imbalance.draw})"
         )
+    if data.shots:
+        said.append(f"{data.shots.number} per novel class (draw {data.shots.draw})")
     if data.validation:
         said.append(f"{data.validation.share:.0%} of the training images held out")
     said.append(_view(data.views) if data.views else _pixels(data, facts))

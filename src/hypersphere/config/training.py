@@ -34,6 +34,8 @@ class Settings(pydantic.BaseModel):
     seed: of initialisation and order of batches (and, where a recipe says so, of the split).
     precision: `bf16` trains under bfloat16 autocast with float32 weights and losses.
     initial: id of a finished run whose weights this one starts from (its parent), or None.
+    new_classes: what the class vectors of classes start from that the parent was not trained on:
+    `random`, as the head starts, or `imprinted`, from the images it is trained on.
     class_weights: `balanced` weighs the loss of an image by n / (K n_k), for n images of K classes,
     n_k of them of its own. select: the weights of the `last` epoch, or of the one with the
     `lowest_validation_loss` (needs data.validation), or with the `highest_test_accuracy`, which is
@@ -44,6 +46,7 @@ class Settings(pydantic.BaseModel):
     seed: Annotated[int, pydantic.Field(ge=0)]
     precision: Literal["fp32", "bf16"]
     initial: str | None = None
+    new_classes: Literal["random", "imprinted"] = "random"
     class_weights: Literal["none", "balanced"] = "none"
     select: Literal["last", "lowest_validation_loss", "highest_test_accuracy"] = "last"
 
@@ -187,8 +190,17 @@ def check_training(raw: Mapping[str, Any]) -> Training:
     if why := data.misfit(facts):
         raise UserError(f"data.name={data.name}: {why}")
     size = data.input_size(facts)
-    if training.split_is_known:
-        training.split()
+    if settings.new_classes != "random" and settings.initial is None:
+        raise UserError(
+            "new_classes=imprinted: imprints into a trained network, initial names which"
+        )
+    if training.split_is_known and bool(training.split().few) != (data.shots is not None):
+        name = components["split"].name
+        if data.shots is None:
+            raise UserError(f"split={name}: has classes of few images, data.shots says how many")
+        raise UserError(
+            f"data.shots: split={name} has no classes of few images (split.trained=all)"
+        )
     if why := _misfit(json.dumps(raw["backbone"], sort_keys=True), facts.channels, size):
         raise UserError(f"backbone ({data.name}, {size} pixels): {why}")
     return training

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -18,10 +18,26 @@ from hypersphere.seeds import generator
 
 @dataclass(frozen=True)
 class Split:
-    """Class ids the network is trained on (`seen`) and those it never sees (`unseen`), sorted."""
+    """Class ids the network is trained on (`seen`) and those it never sees (`unseen`), sorted.
+
+    few: those of the seen ones that it is trained on with a few images each (data.shots).
+    """
 
     seen: tuple[int, ...]
     unseen: tuple[int, ...]
+    few: tuple[int, ...] = ()
+
+
+Trained = Literal["base", "all", "novel"]
+
+
+def _trained_on(base: tuple[int, ...], novel: tuple[int, ...], trained: Trained) -> Split:
+    """The split of a base training, of tuning on all classes, or on the novel ones alone."""
+    if trained == "base":
+        return Split(base, novel)
+    if trained == "novel":
+        return Split(novel, base, novel)
+    return Split(tuple(sorted(base + novel)), (), novel)
 
 
 # Class splits (components: conf/split)
@@ -52,19 +68,29 @@ def all_classes(num_classes: int) -> Split:
     return Split(tuple(range(num_classes)), ())
 
 
-def base_novel(num_classes: int, *, num_base: Annotated[int, Field(ge=2)]) -> Split:
-    """The first `num_base` classes are trained on, the rest is novel (CUB: 100 and 100; Qi et al.
-    2018, section 4.1). Raises ValueError when no novel class is left."""
+def base_novel(
+    num_classes: int, *, num_base: Annotated[int, Field(ge=2)], trained: Trained = "base"
+) -> Split:
+    """The first `num_base` classes are the base, the rest is novel (CUB: 100 and 100; Qi et al.
+    2018, section 4.1).
+
+    trained: on the `base` classes; on `all`, novel ones with a few images each; or on the `novel`
+    ones alone (their transfer setting). Raises ValueError when no novel class is left.
+    """
     if num_base >= num_classes:
         raise ValueError(f"num_base={num_base} leaves no novel class of {num_classes}")
-    return Split(tuple(range(num_base)), tuple(range(num_base, num_classes)))
+    base, novel = tuple(range(num_base)), tuple(range(num_base, num_classes))
+    return _trained_on(base, novel, trained)
 
 
-def by_count(counts: Sequence[int], *, at_least: Annotated[int, Field(ge=1)]) -> Split:
+def by_count(
+    counts: Sequence[int], *, at_least: Annotated[int, Field(ge=1)], trained: Trained = "base"
+) -> Split:
     """Classes with at least so many training images are trained on, the others are unseen.
 
     iNaturalist 2017 at 100: 1,240 and 3,849 classes (Qi et al. 2018); Pl@ntNet at 200, 100, 50, 25
-    (arXiv 2102.03243, section 4.3). Raises ValueError when fewer than two classes have so many.
+    (arXiv 2102.03243, section 4.3). trained: as in `base_novel`. Raises ValueError when fewer than
+    two classes have so many.
     """
     enough = np.asarray(counts) >= at_least
     if enough.sum() < 2:
@@ -72,7 +98,8 @@ def by_count(counts: Sequence[int], *, at_least: Annotated[int, Field(ge=1)]) ->
             f"at_least={at_least}: {int(enough.sum())} of {len(enough)} classes have so many"
             f" training images (the largest has {max(counts)})"
         )
-    return Split(tuple(np.flatnonzero(enough).tolist()), tuple(np.flatnonzero(~enough).tolist()))
+    base, novel = (tuple(np.flatnonzero(chosen).tolist()) for chosen in (enough, ~enough))
+    return _trained_on(base, novel, trained)
 
 
 by_count.needs_counts = True  # type: ignore[attr-defined]  # training images per class, not K
@@ -127,9 +154,14 @@ def support(
         members = np.flatnonzero(labels == c)
         if len(members) < (min(shots, 1) if or_fewer else shots):
             raise ValueError(f"class {c} has {len(members)} training images, {shots} shots asked")
-        order = generator("shots", seed, draw, int(c)).permutation(len(members))[:shots]
-        chosen.append(members[order])
+        chosen.append(first_shots(members, c, shots, seed, draw))
     return np.concatenate(chosen)
+
+
+def first_shots(members: np.ndarray, c: int | str, shots: int, seed: int, draw: int) -> np.ndarray:
+    """The first `shots` of `members`, positions of class `c`, in the random order of a draw."""
+    key = c if isinstance(c, str) else int(c)
+    return members[generator("shots", seed, draw, key).permutation(len(members))[:shots]]
 
 
 def holdout(labels: np.ndarray, share: float, draw: int) -> np.ndarray:

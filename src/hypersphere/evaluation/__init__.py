@@ -9,6 +9,7 @@ from hypersphere.evaluation.class_vectors import class_vectors
 from hypersphere.evaluation.feature_map import feature_map
 from hypersphere.evaluation.geometry import geometry
 from hypersphere.evaluation.held_out_classes import held_out_classes
+from hypersphere.evaluation.imprinting import imprinting
 from hypersphere.evaluation.incremental import incremental
 from hypersphere.evaluation.novel import novel_classes
 from hypersphere.evaluation.random_classes import random_classes
@@ -22,6 +23,7 @@ __all__ = [
     "feature_map",
     "geometry",
     "held_out_classes",
+    "imprinting",
     "incremental",
     "novel_classes",
     "random_classes",

@@ -2,7 +2,7 @@
 
 from hypersphere.heads.base import Head, class_means
 from hypersphere.heads.deep_ncm import DeepNCM
-from hypersphere.heads.metric import Contrastive, Regression, Triplet
+from hypersphere.heads.metric import Contrastive, LiftedStructured, Regression, Triplet
 from hypersphere.heads.normalized_softmax import NormalizedSoftmax
 from hypersphere.heads.prototypes import Prototypes
 from hypersphere.heads.random_vectors import RandomVectors
@@ -22,6 +22,7 @@ __all__ = [
     "DeepNCM",
     "Head",
     "JointPrototypes",
+    "LiftedStructured",
     "MultiTask",
     "NormalizedSoftmax",
     "Poles",

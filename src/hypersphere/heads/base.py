@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,10 +21,12 @@ class Head(nn.Module):
     classifies = False  # whether `logits` gives something
     learns_value = False  # whether `loss` takes a number of each image too (heads/values.py)
     targets: Tensor | None = None  # (classes, dim) fixed points that classes are sent to, if any
+    imprinted: Tensor | None  # (classes, dim) float64: sums of unit embeddings, see imprint
 
     def __init__(self, dim: int, num_classes: int) -> None:
         super().__init__()
         self.dim, self.num_classes = dim, num_classes
+        self.register_buffer("imprinted", None)  # in no state_dict before there is something
 
     def loss(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         """Scalar training loss. embeddings: (n, dim); labels: (n,) in 0 .. num_classes - 1;
@@ -56,6 +60,84 @@ class Head(nn.Module):
         """Class vectors (k, dim) of the `classes` the network was trained on, in that order;
         `embeddings` and `labels` are the training set's."""
         return self.infer(embeddings, labels, classes, renormalize)
+
+    # Imprinting
+
+    @property
+    def not_imprintable(self) -> str:
+        """Why new classes cannot be imprinted, "" where they can."""
+        return "has no class vectors of unit length"
+
+    @torch.no_grad()
+    def imprint(self, embeddings: Tensor, labels: Tensor) -> None:
+        """Add new classes to the classifier, in place, from a few examples of each (imprinted
+        weights, Qi et al. 2018, section 3.2).
+
+        embeddings: (n, dim), of any length; labels: (n,), new classes numbered from `num_classes`
+        on. Each gets one unit class vector, the normalised mean of its unit embeddings; those that
+        are there keep their directions and become unit vectors where they are learned, and a scale
+        is kept. Labels of classes imprinted before add further examples: the vector is then that of
+        all examples at once, whatever became of it in the meantime. The sums are kept beside the
+        class vectors and travel in the `state_dict`, which a head of the former number of classes
+        can load. Make optimisers afterwards: they do not know the grown parameters.
+
+        Raises ValueError for a head without unit class vectors, examples of trained classes, a gap
+        in the numbers of the new classes, and embeddings of another shape, not finite, or all 0.
+        """
+        if why := self.not_imprintable:
+            raise ValueError(f"{type(self).__name__} cannot be imprinted: it {why}")
+        vectors = self.class_vectors
+        if embeddings.shape != (len(labels), self.dim) or labels.ndim != 1 or not len(labels):
+            raise ValueError(
+                f"imprinting needs embeddings (n, {self.dim}) and labels (n,), got"
+                f" {tuple(embeddings.shape)} and {tuple(labels.shape)}"
+            )
+        z, labels = embeddings.to(vectors), labels.to(vectors.device)
+        wrong = ~torch.isfinite(z).all(1) | ~z.any(1)
+        if bool(wrong.any()):
+            raise ValueError(f"embedding {int(wrong.nonzero()[0])} has no direction")
+        known = self.num_classes - (0 if self.imprinted is None else len(self.imprinted))
+        classes = labels.unique()
+        if int(classes[0]) < known:
+            raise ValueError(
+                f"class {int(classes[0])} was trained: new classes are numbered from {known} on"
+            )
+        new = classes[classes >= self.num_classes]
+        expected = torch.arange(self.num_classes, self.num_classes + len(new)).to(new)
+        if not torch.equal(new, expected):
+            first = int(expected[(new != expected).nonzero()[0]])
+            raise ValueError(f"no example of class {first}: new classes are numbered without a gap")
+        self._add_classes(len(new))
+        assert self.imprinted is not None
+        unit = F.normalize(z.double(), dim=-1)
+        self.imprinted.index_add_(0, labels - known, unit)
+        self.class_vectors[classes] = F.normalize(self.imprinted[classes - known], dim=-1).to(z)
+
+    def _add_classes(self, number: int) -> None:
+        """Make room for `number` more imprinted classes, in every parameter and buffer."""
+        vectors = self.class_vectors
+        if self.imprinted is None:
+            self.imprinted = vectors.new_zeros(0, self.dim).double()
+            if isinstance(vectors, nn.Parameter):
+                # Unit length, as the new ones have: an optimiser's step turns all of them alike.
+                vectors.data = F.normalize(vectors.data, dim=-1)
+        self._grow("class_vectors", vectors.new_zeros(number, self.dim))
+        self._grow("imprinted", self.imprinted.new_zeros(number, self.dim))
+        self.num_classes += number
+
+    def _grow(self, name: str, rows: Tensor) -> None:
+        tensor = getattr(self, name)
+        tensor.data, tensor.grad = torch.cat([tensor.data, rows]), None
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # A checkpoint made after imprinting has more classes than the head was built with.
+        sums = state_dict.get(f"{prefix}imprinted")
+        if sums is not None and not self.not_imprintable:
+            own = 0 if self.imprinted is None else len(self.imprinted)
+            if len(sums) >= own:
+                with torch.no_grad():
+                    self._add_classes(len(sums) - own)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def class_means(embeddings: Tensor, labels: Tensor, classes: Tensor) -> Tensor:

@@ -59,6 +59,21 @@ class Triplet(Euclidean):
         return losses.triplet(point, labels, self.margin, self.squared, self.mining)
 
 
+class LiftedStructured(Euclidean):
+    """Lifted structured loss on embeddings as they are, or with `normalize` on unit ones; see
+    `losses.lifted_structured`. Needs batches with several images of a class
+    (`batches=class_balanced`). Classified by the nearest mean embedding."""
+
+    def __init__(
+        self, dim: int, num_classes: int, *, margin: Annotated[float, Field(gt=0)], normalize: bool
+    ) -> None:
+        super().__init__(dim, num_classes)
+        self.margin, self.normalize = margin, normalize
+
+    def loss(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        return losses.lifted_structured(self.point(embeddings), labels, self.margin)
+
+
 class Contrastive(Euclidean):
     """Contrastive loss on unit embeddings, or with `normalize=False` on embeddings as they are;
     `consecutive` pairs need `batches=pairs`. Classified by the nearest mean embedding.

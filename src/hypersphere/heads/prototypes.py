@@ -64,3 +64,7 @@ class Prototypes(Head):
         self, embeddings: Tensor, labels: Tensor, classes: Tensor, renormalize: bool
     ) -> Tensor:
         return self.class_vectors.clone()
+
+    @property
+    def not_imprintable(self) -> str:
+        return ""

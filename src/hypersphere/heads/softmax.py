@@ -58,6 +58,14 @@ class Softmax(Head):
     ) -> Tensor:
         return self._vectors().detach()
 
+    @property
+    def not_imprintable(self) -> str:
+        if self.unit_vectors and self.bias is None:
+            return ""
+        return (
+            "has class vectors of any length, or a bias: unit_vectors=True and bias=False has not"
+        )
+
     def _vectors(self) -> Tensor:
         return F.normalize(self.class_vectors, dim=-1) if self.unit_vectors else self.class_vectors
 
@@ -98,3 +106,7 @@ class CenterLoss(Softmax):
         counts = class_counts(labels, self.num_classes)[:, None]
         # A new tensor: the loss of this batch still needs the old centers for its gradient.
         self.centers = self.centers + self.rate * away / (1 + counts)
+
+    @property
+    def not_imprintable(self) -> str:
+        return "has centers too, which come from training"

@@ -142,7 +142,10 @@ class Plan:
         """Ids of the missing nodes that cannot be worked out here now -> why: a dataset is not here
         (and how to get it)."""
         why = cache(_reasons)  # thousands of nodes read the same few
-        found = {node.id: why(frozenset(reads(node))) for node in self.missing(store)}
+        found = {
+            node.id: why(frozenset(reads(node))) or _no_weights(node)
+            for node in self.missing(store)
+        }
         return {node_id: reason for node_id, reason in found.items() if reason}
 
     def trainings(self) -> list[Training]:
@@ -328,7 +331,8 @@ def _computation(spec: ItemSpec, settings: PresetSpec, overrides: Selection) -> 
 def blocked(item: PlannedItem) -> str | None:
     """Why an item, or a part of it, cannot be run here now (a dataset is missing, and how to get
     it), or None."""
-    return _reasons(frozenset(item.datasets))
+    without = (why for training in item.trainings if (why := _no_weights(training)))
+    return _reasons(frozenset(item.datasets)) or next(without, None)
 
 
 def reads(node: Node) -> set[str]:
@@ -346,6 +350,17 @@ def reads(node: Node) -> set[str]:
 
 def _reasons(names: frozenset[str]) -> str | None:
     return "; ".join(why for name in sorted(names) if (why := unready(name))) or None
+
+
+def _no_weights(node: Node) -> str | None:
+    """Why the pretrained weights that a node's training starts from cannot be read here, or
+    None."""
+    training = _training(node)
+    if training is None or training.parent is not None:
+        return None
+    backbone = training.components["backbone"]
+    missing = getattr(backbone.target, "missing", None)
+    return missing(**backbone.params) if missing else None
 
 
 def stale(plan: Plan, store: Store) -> dict[str, str]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hypersphere.config.training import Training
 from hypersphere.data.load import load
-from hypersphere.data.splits import holdout, imbalanced, imbalanced_counts
+from hypersphere.data.splits import holdout, imbalanced, imbalanced_counts, support
 from hypersphere.data.transforms import crop_and_flip, draw_crops
 from hypersphere.errors import UserError
 from hypersphere.seeds import derive, generator
@@ -171,6 +171,14 @@ def chosen_images(training: Training, labels: Tensor) -> tuple[Tensor, Tensor]:
             )
             some = torch.from_numpy(imbalanced(labels.numpy(), counts.tolist(), imbalance.draw))
             chosen = some[torch.isin(some, chosen)]
+        if (shots := data.shots) is not None:
+            few = torch.tensor(training.split().few)
+            drawn = support(
+                labels.numpy(), few.tolist(), shots.number, shots.seed, shots.draw,
+                or_fewer=shots.or_fewer,
+            )  # fmt: skip
+            among = torch.isin(chosen, torch.from_numpy(drawn))
+            chosen = chosen[~torch.isin(labels[chosen], few) | among]
         if data.validation is None:
             return chosen, chosen[:0]
         held = holdout(labels[chosen].numpy(), data.validation.share, data.validation.draw)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -19,15 +20,17 @@ from hypersphere.training.optimizers import Schedule
 
 # What each part of the images is watched for, in the order in which data modules give them.
 WATCHED = ("test_accuracy", "validation_accuracy")
+FEW = "test_accuracy_of_few"  # of the test images of classes with few training images
 
 
 class Learner:
     """A network that learns, and what came of it.
 
     history: one dict per finished epoch (epoch, loss, test_accuracy and validation_accuracy where
-    the head classifies, validation_loss, seconds); it travels in the resume point, so a resumed run
-    keeps the curve, and so do the `best` weights where the configuration selects by one of these.
-    class_weights: (classes,) or None.
+    the head classifies, test_accuracy_of_few where some classes have few images, validation_loss,
+    seconds); it travels in the resume point, so a resumed run keeps the curve, and so do the `best`
+    weights where the configuration selects by one of these. class_weights: (classes,) or None. few:
+    labels of the classes with few images.
     """
 
     def __init__(self, training: Training) -> None:
@@ -38,6 +41,8 @@ class Learner:
         self.best: dict[str, Tensor] | None = None
         self.class_weights: Tensor | None = None
         self._accuracies: dict[str, float] = {}
+        split = training.split()
+        self.few = torch.isin(torch.tensor(split.seen), torch.tensor(split.few)).nonzero().flatten()
 
     @property
     def device(self) -> torch.device:
@@ -91,12 +96,17 @@ class Learner:
         self._correct = torch.zeros(len(WATCHED), device=self.device)
         self._count = [0] * len(WATCHED)
         self._validation_loss = torch.zeros((), device=self.device)
+        self._few = torch.zeros(2, device=self.device)  # right, and all
 
     def judge(self, images: Tensor, labels: Tensor, part: int) -> None:
         """Count a batch of the images that `WATCHED[part]` is about."""
         with torch.no_grad(), self.autocast():
             logits = self.network.head.logits(self.network(images))
-        self._correct[part] += (logits.argmax(1) == labels).sum()
+        right = logits.argmax(1) == labels
+        self._correct[part] += right.sum()
+        if len(self.few) and WATCHED[part] == "test_accuracy":
+            few = torch.isin(labels, self.few.to(labels))
+            self._few += torch.stack([right[few].sum(), few.sum()])
         self._count[part] += len(labels)
         if WATCHED[part] == "validation_accuracy":
             self._validation_loss += F.cross_entropy(logits.float(), labels, reduction="sum")
@@ -104,6 +114,9 @@ class Learner:
     def end_judging(self) -> None:
         found = zip(WATCHED, self._correct.tolist(), self._count, strict=True)
         self._accuracies = {name: correct / count for name, correct, count in found if count}
+        right, of_few = self._few.tolist()
+        if of_few:
+            self._accuracies[FEW] = right / of_few
         if held := self._count[WATCHED.index("validation_accuracy")]:
             self._accuracies["validation_loss"] = self._validation_loss.item() / held
 
@@ -138,8 +151,19 @@ class Learner:
         self,
     ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]:
         """The configured optimiser of all parameters, and its schedule (stepped once per epoch)."""
-        optimizer = self.training.components["optimizer"].build(self.network.parameters())
+        component = self.training.components["optimizer"]
+        optimizer = component.build(self._groups(component.target))
         return optimizer, self.schedule.scheduler(optimizer)
+
+    def _groups(self, optimizer: Any) -> Iterable[Any]:
+        """What an optimiser is given: the parameters, or where it tells new layers from those that
+        pretrained weights or a parent run have set, a group of each."""
+        if not getattr(optimizer, "tells_new", False):
+            return self.network.parameters()
+        named, inherited = dict(self.network.named_parameters()), self.network.inherited
+        old = [p for name, p in named.items() if name in inherited]
+        new = [p for name, p in named.items() if name not in inherited]
+        return [{"params": old, "new": False}, {"params": new, "new": True}]
 
     def state(self) -> dict[str, Any]:
         """What a resume point keeps beside weights and optimiser."""

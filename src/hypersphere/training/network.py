@@ -22,11 +22,13 @@ class Network(nn.Module):
     """uint8 images -> embeddings, and the head that owns the class vectors.
 
     Built from a checked training configuration, initialised from its seed alone: the global
-    random state neither enters nor changes.
+    random state neither enters nor changes. inherited: names of the tensors that pretrained weights
+    or a parent run have set since, and that are therefore not new.
     """
 
     def __init__(self, training: Training) -> None:
         super().__init__()
+        self.inherited: set[str] = set()
         data, facts = training.data, training.dataset
         self.to_input = ToInput(data.size, *data.statistics(facts))
         with torch.random.fork_rng(devices=[]):

@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from hypersphere import provenance
-from hypersphere.config import Training, check_training
+from hypersphere.config import Training
 from hypersphere.errors import UserError
 from hypersphere.files import write_atomically, write_text
 from hypersphere.store import Store
@@ -23,14 +23,14 @@ from hypersphere.training import packed
 from hypersphere.training.callbacks import EpochLog, ResumePoint, quiet
 from hypersphere.training.files import FileImages
 from hypersphere.training.images import SmallImages
-from hypersphere.training.learner import WATCHED, Learner
+from hypersphere.training.learner import FEW, WATCHED, Learner
 from hypersphere.training.module import TrainingModule
 from hypersphere.training.network import Network, embed
 from hypersphere.training.packed import Ready
 from hypersphere.training.resume import RESUME, Say, usable
+from hypersphere.training.start import EMBEDDINGS, MODEL, start_from
 
-MODEL, EMBEDDINGS = "model.safetensors", "embeddings.safetensors"
-NUMBERS = ("loss", "validation_loss", *WATCHED)  # of an epoch that are no times
+NUMBERS = ("loss", "validation_loss", *WATCHED, FEW)  # of an epoch that are no times
 TOLERANCE = 0.02  # of a retrained run's accuracies and relative loss, on another machine or version
 
 
@@ -131,8 +131,12 @@ def _train(
     training: Training, store: Store, folder: Path, say: Say
 ) -> Generator[Ready, None, Record]:
     learner = Learner(training)
+    weights = ""
     if training.parent is not None:
-        _start_from(learner.network, training.parent, store, say)
+        start_from(learner.network, training, store, say)
+    elif (backbone := learner.network.backbone) and hasattr(backbone, "load_pretrained"):
+        weights, names = backbone.load_pretrained()
+        learner.network.inherited = {f"backbone.{name}" for name in names}
     images = SmallImages(training) if training.dataset.in_memory else FileImages(training)
     device = packed.device_for(learner, folder, say)
     if device is not None:
@@ -140,7 +144,9 @@ def _train(
         yield from packed.fit(learner, images, folder, say, device)
     else:
         device = _fit_by_lightning(learner, images, folder, say)
-    return _finish(learner, images, folder, device)
+    record = _finish(learner, images, folder, device)
+    # sha256 of the file they were read from
+    return record | ({"pretrained": weights} if weights else {})
 
 
 def _fit_by_lightning(
@@ -194,22 +200,6 @@ def _finish(
         "files": {name: _sha256(folder / name) for name in (MODEL, EMBEDDINGS)},
         "artifacts": {},
     }
-
-
-def _start_from(network: Network, parent: str, store: Store, say: Say) -> None:
-    """Take over the parent's weights; a head of another shape keeps its own new class vectors."""
-    file = store.folder(parent) / MODEL
-    if not file.exists():
-        record = store.get(parent)
-        if record is None:
-            raise UserError(f"initial={parent}: there is no such finished run under {store.runs}")
-        train(check_training(record["config"]), store, need_files=True, say=say)
-    weights, own = load_file(file), network.state_dict()
-    fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
-    lacking = [k for k in own if k not in fitting and not k.startswith("head.")]
-    if lacking:
-        raise UserError(f"initial={parent}: its backbone does not fit this one ({lacking[0]})")
-    network.load_state_dict(fitting, strict=False)
 
 
 def _contiguous(network: Network) -> dict[str, torch.Tensor]:

@@ -1,0 +1,143 @@
+"""What every measure asks of its input, with one message for each thing that can be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+from torch.nn import functional as F
+
+from hypersphere.data.splits import holdout
+
+BLOCK = 2048  # queries per matrix product: their scores stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Unit embeddings (n, dim) float32, their labels (n,), integers or texts, and their rows (n,)
+    in what was given."""
+
+    points: Tensor
+    labels: np.ndarray
+    rows: Tensor
+
+    def take(self, chosen: np.ndarray) -> Labelled:
+        """The rows at some positions, or where a mask is true."""
+        index = torch.from_numpy(chosen)
+        return Labelled(self.points[index], self.labels[chosen], self.rows[index])
+
+
+def labelled(
+    embeddings: ArrayLike | Tensor, labels: ArrayLike | Tensor, name: str = "embeddings"
+) -> Labelled:
+    """Check embeddings (n, dim) and labels (n,), and scale every embedding to unit length.
+
+    Raises ValueError for other shapes, unequal lengths, labels that are neither integers nor texts,
+    values that are not finite, and an embedding of length 0, which has no direction.
+    """
+    kind = "labels" if name == "embeddings" else f"{name}_labels"
+    z = as_tensor(embeddings, name)
+    y = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
+    if y.ndim != 1 or y.dtype.kind not in "iuUST":
+        raise ValueError(
+            f"{kind}: needs one integer or text per embedding, got {y.dtype} of shape {y.shape}"
+        )
+    if len(y) != len(z):
+        raise ValueError(f"{kind}: {len(y)} of them for {len(z)} {name}")
+    y = y.astype(np.int64) if y.dtype.kind in "iu" else y
+    return Labelled(unit(z, name), y, torch.arange(len(y)))
+
+
+def as_tensor(values: ArrayLike | Tensor, name: str) -> Tensor:
+    """float32 (n, dim) with n, dim >= 1. Raises ValueError for anything else."""
+    if isinstance(values, Tensor):
+        z = values.detach().cpu()
+    else:
+        array = np.asarray(values)
+        if array.dtype.kind not in "fiu":
+            raise ValueError(f"{name}: needs numbers, got {array.dtype}")
+        z = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    if z.ndim != 2 or 0 in z.shape:
+        raise ValueError(f"{name}: needs shape (n, dim), got {tuple(z.shape)}")
+    return z.float()
+
+
+def unit(z: Tensor, name: str) -> Tensor:
+    """Rows of unit length. Raises ValueError naming the first that is not finite, or 0."""
+    for wrong, why in (
+        (~torch.isfinite(z).all(1), "is not finite"),
+        (~z.any(1), "is all 0 and has no direction"),
+    ):
+        if bool(wrong.any()):
+            first = int(wrong.nonzero()[0])
+            raise ValueError(f"{name}: row {first} {why} ({int(wrong.sum())} such rows)")
+    # Divided by the largest value first: squares of tiny or huge numbers leave float32.
+    return F.normalize(z / z.abs().amax(1, keepdim=True), dim=1)
+
+
+def positions(labels: np.ndarray, classes: Sequence[Any]) -> np.ndarray:
+    """Position (n,) of each label in `classes`, -1 for those of no such class."""
+    order = np.argsort(np.asarray(classes), kind="stable")
+    sorted_classes = np.asarray(classes)[order]
+    found = np.searchsorted(sorted_classes, labels).clip(max=len(classes) - 1)
+    return np.where(sorted_classes[found] == labels, order[found], -1)
+
+
+def check_classes(classes: Sequence[Any], labels: np.ndarray, name: str) -> None:
+    """Raises ValueError when a class is named twice, or has another type than the labels."""
+    listed = np.asarray(classes)
+    if len(np.unique(listed)) != len(listed):
+        raise ValueError(f"{name}: a class is named twice")
+    if (listed.dtype.kind in "iu") != (labels.dtype.kind in "iu"):
+        raise ValueError(f"{name}: classes are {listed.dtype}, the labels {labels.dtype}")
+
+
+def parts(
+    given: Labelled,
+    classes: Sequence[Any],
+    test: ArrayLike | Tensor | None,
+    test_labels: ArrayLike | Tensor | None,
+    test_share: float,
+    seed: int,
+) -> tuple[Labelled, Labelled, np.ndarray, np.ndarray]:
+    """Examples, queries, and the positions of their labels in `classes`; others are left out.
+
+    Without `test`, `test_share` of each class's embeddings, drawn by `seed`, are the queries.
+    Raises ValueError when test embeddings and labels do not come together, differ in dimensions, or
+    a class has no example or no query.
+    """
+    if (test is None) != (test_labels is None):
+        raise ValueError("test and test_labels: both or neither")
+    where = positions(given.labels, classes)
+    given, where = given.take(where >= 0), where[where >= 0]
+    _every_class(where, classes, "embedding")
+    if test is not None and test_labels is not None:
+        queries = labelled(test, test_labels, "test")
+        if queries.points.shape[1] != given.points.shape[1]:
+            raise ValueError(
+                f"test: {queries.points.shape[1]} dimensions, the embeddings have"
+                f" {given.points.shape[1]}"
+            )
+        own = positions(queries.labels, classes)
+        queries, own = queries.take(own >= 0), own[own >= 0]
+    else:
+        if not 0 < test_share < 1:
+            raise ValueError(f"test_share={test_share}: must lie between 0 and 1")
+        held = holdout(where, test_share, seed)
+        queries, own = given.take(held), where[held]
+        given, where = given.take(~held), where[~held]
+    _every_class(own, classes, "test embedding")
+    return given, queries, where, own
+
+
+def _every_class(where: np.ndarray, classes: Sequence[Any], what: str) -> None:
+    missing = np.flatnonzero(np.bincount(where, minlength=len(classes)) == 0)
+    if len(missing):
+        names = ", ".join(str(classes[i]) for i in missing[:5])
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise ValueError(f"no {what} of class {names}{more}")
