@@ -45,15 +45,19 @@ class Component:
         """Call the target with the program's positional `args` and the configured parameters."""
         return self.target(*args, **self.params)
 
-    def identity(self) -> dict[str, Any]:
-        """What the run's hash sees: name, semantic revision, and the non-neutral parameters."""
+    def stated(self) -> dict[str, Any]:
+        """The parameters that say something: no neutral ones, and none that another tells about."""
         neutral = {
             name: parameter.default for name, parameter in _keyword_parameters(self.target).items()
         }
         told = getattr(self.target, "told_by", {}).items()
         silent = {name for teller, names in told if self.params[teller] for name in names}
-        stated = {k: v for k, v in self.params.items() if v != neutral[k] and k not in silent}
-        return {"name": self.name, "revision": getattr(self.target, "revision", 1), **stated}
+        return {k: v for k, v in self.params.items() if v != neutral[k] and k not in silent}
+
+    def identity(self) -> dict[str, Any]:
+        """What the run's hash sees: name, semantic revision, and the parameters that are stated."""
+        revision = getattr(self.target, "revision", 1)
+        return {"name": self.name, "revision": revision, **self.stated()}
 
 
 def check(node: Any, where: str) -> Component:

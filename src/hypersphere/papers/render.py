@@ -176,7 +176,7 @@ def _images(planned: PlannedItem) -> list[str]:
     splits: dict[str, dict[str, set[str]]] = {}
     for split in (t.components["split"] for t in trainings):
         values = splits.setdefault(split.name, {})
-        for key, value in split.params.items():
+        for key, value in split.stated().items():
             values.setdefault(key, set()).add(str(value))
     said = [f"Images: {line}." for line in data]
     for name, values in sorted(splits.items()):
