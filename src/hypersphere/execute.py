@@ -16,6 +16,7 @@ from typing import Any
 from hypersphere import provenance
 from hypersphere.config import Computation, Evaluation, Node, Training
 from hypersphere.errors import UserError
+from hypersphere.files import disk_trouble
 from hypersphere.store import Store, artifacts
 from hypersphere.store.records import Record
 
@@ -43,7 +44,7 @@ def run_node(node: Node, store: Store, say: Say = print) -> Record:
     with store.claim(node.id, say):
         if (record := store.get(node.id)) is not None:
             return record
-        started = time.time()
+        started = time.monotonic()
         diverged = parent is not None and parent["diverged"]
         found = {} if diverged else _work_out(node, store)
         arrays = {name: value for name, value in found.items() if isinstance(value, dict)}
@@ -62,19 +63,24 @@ def run_nodes(nodes: Sequence[Node], store: Store, workers: int, say: Say) -> It
 
     workers: number of processes, each with one thread: on a CPU that uses the cores best
     (docs of the speed figures: two one-thread trainings beat one with two threads). With 1 the
-    work is done in this process. A node whose parent failed fails too, and says so.
+    work is done in this process. A node whose parent failed fails too, and says so. What another
+    process is at is left for later, so that several launchers share the work. To stop early, close
+    the iterator: what is under way ends first.
     """
     failed: set[str] = set()
+    waiting = list(nodes)
+    unfinished = {node.id for node in nodes}
     if workers <= 1:
-        for node in nodes:
+        while waiting:
+            node = _next(waiting, unfinished, store)
+            assert node is not None  # parents come before children
             outcome = _after(node, failed) or _attempt(node, store, say)
             if outcome.error:
                 failed.add(node.id)
+            unfinished.discard(node.id)
             yield outcome
         return
-    waiting = list(nodes)
     running: dict[Future[Outcome], Node] = {}
-    unfinished = {node.id for node in nodes}
     context = multiprocessing.get_context("spawn")
     # One thread per process must be known before torch is imported there.
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -82,10 +88,9 @@ def run_nodes(nodes: Sequence[Node], store: Store, workers: int, say: Say) -> It
         workers, mp_context=context, initializer=_start_worker, initargs=(store,)
     ) as pool:
         while waiting or running:
-            for node in [n for n in waiting if n.parent not in unfinished]:
-                if len(running) == workers:  # a queue would put evaluations behind all trainings
+            while len(running) < workers:  # a queue would put evaluations behind all trainings
+                if (node := _next(waiting, unfinished, store)) is None:
                     break
-                waiting.remove(node)
                 if outcome := _after(node, failed):
                     failed.add(node.id)
                     unfinished.discard(node.id)
@@ -100,6 +105,19 @@ def run_nodes(nodes: Sequence[Node], store: Store, workers: int, say: Say) -> It
                     failed.add(node.id)
                 unfinished.discard(node.id)
                 yield outcome
+
+
+def _next(waiting: list[Node], unfinished: set[str], store: Store) -> Node | None:
+    """Take the first node whose parent is through from `waiting`: one that nobody works on, if
+    there is such a one. None when all wait for their parents."""
+    chosen = None
+    for index, node in enumerate(waiting):
+        if node.parent in unfinished:
+            continue
+        if not store.owner(node.id):
+            return waiting.pop(index)
+        chosen = index if chosen is None else chosen
+    return None if chosen is None else waiting.pop(chosen)
 
 
 def _work_out(node: Evaluation | Computation, store: Store) -> dict[str, Any]:
@@ -141,9 +159,13 @@ def _attempt(node: Node, store: Store, say: Say) -> Outcome:
     try:
         run_node(node, store, say)
     except UserError as error:
+        store.failed(node.id, str(error), mendable=True)
         return Outcome(node, str(error))
-    except Exception:  # one failing run must not end the others
-        return Outcome(node, traceback.format_exc())
+    except Exception as error:  # one failing run must not end the others
+        reason = disk_trouble(error, store.runs) if isinstance(error, OSError) else None
+        text = f"{reason}: {error}" if reason else traceback.format_exc()
+        store.failed(node.id, text, mendable=reason is not None)
+        return Outcome(node, text)
     return Outcome(node)
 
 

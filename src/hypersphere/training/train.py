@@ -10,6 +10,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 import yaml
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from safetensors.torch import load_file, save_file
 
 from hypersphere import provenance
@@ -132,14 +133,15 @@ def _train(training: Training, store: Store, folder: Path, say: Say) -> Record:
             enable_model_summary=False,
             num_sanity_val_steps=0,
             default_root_dir=folder,
+            plugins=[LightningEnvironment()],  # a job of SLURM's is requeued by its launcher
         )
         resume = usable(folder / RESUME, say)
-        trainer.fit(module, images, ckpt_path=resume)
+        trainer.fit(module, images, ckpt_path=resume, weights_only=True)
     device = str(trainer.strategy.root_device)
     network = module.network.to(device)
     if module.best is not None:
         network.load_state_dict(module.best)
-    embedding_started = time.time()
+    embedding_started = time.monotonic()
     embeddings = embed(network, images.everything(), training.settings.precision)
     write_atomically(folder / MODEL, lambda path: save_file(_contiguous(network), path))
     write_atomically(folder / EMBEDDINGS, embeddings.save)
