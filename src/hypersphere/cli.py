@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hypersphere import __version__, paths
@@ -23,6 +24,8 @@ EXAMPLES = """examples:
   hypersphere run --paper nsl --item table2  train what is missing, then render
   hypersphere status                         done and missing runs per item
   hypersphere render --preset small          tables, claims and page from the records alone
+  hypersphere run --launcher slurm --set partition=gpu   the same by jobs of SLURM (docs/cluster.md)
+  hypersphere store merge ~/from-cluster     join runs of another machine
   hypersphere data status                    which datasets are here, and where they go
 """
 
@@ -72,6 +75,14 @@ def _parser() -> argparse.ArgumentParser:
         if name == "run":
             run_options(command)
     data_commands.add_parser(commands)
+    kept = commands.add_parser("store", help="join runs of other machines (store merge DIR)")
+    actions = kept.add_subparsers(required=True, metavar="action")
+    text = "join finished runs from elsewhere: verified, none overwritten"
+    command = actions.add_parser("merge", help=text, description=text)
+    command.set_defaults(command=_merge)
+    command.add_argument(
+        "sources", nargs="+", metavar="DIR", help="runs/, results/, what holds them, or an archive"
+    )
     board = commands.add_parser("board", help="rewrite the board in README.md (from a checkout)")
     board.set_defaults(command=_board)
     return parser
@@ -154,6 +165,26 @@ def _render(options: argparse.Namespace) -> None:
     number = collect(plan, store, options.preset)
     tables = render(plan, store, options.preset)
     print(f"{len(tables)} tables from {number} records: {store.results / options.preset}")
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from hypersphere.store.merge import merge
+
+    store, bad = open_store(), 0
+    for source in options.sources:
+        merged = merge(Path(source), store)
+        for line in merged.refused:
+            print(f"refused: {line}", file=sys.stderr)
+        for line in merged.conflicts:
+            print(f"conflict: {line}", file=sys.stderr)
+        bad += len(merged.refused) + len(merged.conflicts)
+        print(
+            f"{source}: {len(merged.added)} runs added, {len(merged.known)} here already,"
+            f" {len(merged.completed)} given their files back, {len(merged.conflicts)} in conflict,"
+            f" {len(merged.refused)} refused"
+        )
+    print("`hypersphere render` puts them into the tables of their preset")
+    return 1 if bad else 0
 
 
 def _board(_: argparse.Namespace) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from hypersphere.config import Component, Computation, Evaluation, Node, Training, check_training
@@ -74,9 +76,19 @@ def batches(nodes: Sequence[Node], trainings: int) -> Iterable[list[Node]]:
 
 
 def _component(component: Component) -> dict[str, Any]:
-    target = component.target
-    return {
-        "_target_": f"{target.__module__}.{target.__qualname__}",
-        "name": component.name,
-        **component.params,
-    }
+    return {"_target_": _path(component.target), "name": component.name, **component.params}
+
+
+@cache
+def _path(target: Callable[..., Any]) -> str:
+    """The dotted path by which a configuration reaches `target`: the shortest that does, since a
+    package may show a function by the name of its module. Raises UserError where none does."""
+    parts = target.__module__.split(".")
+    for end in range(1, len(parts) + 1):
+        name = ".".join(parts[:end])
+        if getattr(sys.modules.get(name), target.__qualname__, None) is target:
+            return f"{name}.{target.__qualname__}"
+    raise UserError(
+        f"{target.__module__}.{target.__qualname__}: cannot be found by its name, so it cannot be"
+        " handed to a job; define it at the top of its module"
+    )
