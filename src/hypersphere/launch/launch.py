@@ -109,9 +109,11 @@ class _Watch:
                 job = jobs.read_job(file)
             except UserError:
                 continue  # damaged: its runs are submitted again
-            told = {node_id for node_id, _ in self._lines(job)}  # they failed, and are wanted again
+            # What failed in it is wanted again; the rest of what it said is read once more below.
+            failed = {node_id for node_id, error in self._lines(job) if error}
+            self._read.pop(file, None)
             self.jobs[file] = job
-            self.job_of |= {i: file for i in job.node_ids if i in self.nodes and i not in told}
+            self.job_of |= {i: file for i in job.node_ids if i in self.nodes and i not in failed}
         return len(self.job_of)
 
     def names(self) -> set[str]:
