@@ -257,7 +257,7 @@ def test_closing_cancels_what_is_left(toy, scripted):
 
     def carry(names):  # the first job fails, the others wait
         nonlocal name
-        if name is None:
+        if name is None and scripted.queue:
             name = sorted(scripted.queue)[0]
             job = scripted.queue.pop(name)
             failed = json.dumps({"id": job.node_ids[0], "error": "made up"})
@@ -335,11 +335,9 @@ def table9(toy, capsys, monkeypatch):
     import tests.toy
 
     monkeypatch.setattr(tests.toy, "computation", broken)
+    monkeypatch.setattr("hypersphere.papers.render.paper_keys", lambda: ["toy"])
 
     def run(*words):
-        from hypersphere.papers import plan as planning
-
-        planning._composed.cache_clear()
         return hypersphere(
             capsys, "run", "--paper", "toy", "--item", "table9", "--workers", "1", *words
         )
@@ -389,6 +387,7 @@ def test_fail_fast_stops_at_the_first(toy, capsys, monkeypatch):
         raise RuntimeError("made up")
 
     monkeypatch.setattr(execute, "run_node", failing)
+    monkeypatch.setattr("hypersphere.papers.render.paper_keys", lambda: ["toy"])
     words = ("run", "--paper", "toy", "--workers", "1")
     status, _, err = hypersphere(capsys, *words, "--fail-fast")
     assert status == 1 and len(tried) == 1 and "stopping (--fail-fast)" in err

@@ -22,9 +22,9 @@ pytestmark = [
     pytest.mark.skipif(bool(WHY), reason=f"no SLURM here: {WHY} (make test-cluster installs it)"),
 ]
 
-PAPER, ITEM = "nsl", "figure9"  # base trainings, runs that start from them, evaluations of both
+PAPER, ITEM = "embedded-spaces", "figure2"
 RUN = ["run", "--paper", PAPER, "--item", ITEM]
-SLURM = ["--launcher", "slurm", "--set", "mem_gb=0", "--set", "runs_per_job=6"]
+SLURM = ["--launcher", "slurm", "--set", "mem_gb=0", "--set", "runs_per_job=4"]
 
 
 @pytest.fixture(scope="module")
