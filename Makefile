@@ -9,15 +9,16 @@ endif
 
 BIN    := .venv/bin
 READY  := .venv/.installed
+LAUNCHING = $(if $(filter-out local,$(LAUNCHER)),$(foreach value,$(LAUNCH),--set $(value)))
 CHOICE := --preset $(PRESET) $(if $(PAPER),--paper $(PAPER)) $(if $(ITEM),--item $(ITEM))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce-tables plan status render test test-all bench board lock lint
+.PHONY: help setup reproduce-tables plan status render test test-all test-cluster bench board lock lint
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 	@echo
-	@echo 'Options: PRESET=quick|small|paper PAPER=nsl ITEM=table2 LAUNCHER=local RESULTS=dir'
+	@echo 'Options: PRESET=quick|small|paper PAPER=nsl ITEM=table2 LAUNCHER=local|joblib|slurm|ray RESULTS=dir'
 	@echo 'Data under HYPERSPHERE_DATA, run folders under HYPERSPHERE_RUNS (see README.md).'
 
 setup: $(READY)  ## the environment alone (.venv)
@@ -33,7 +34,7 @@ $(READY): requirements.txt pyproject.toml
 	@touch $@
 
 reproduce-tables: $(READY)  ## all tables and claims of the chosen papers (default: preset quick)
-	@$(BIN)/hypersphere run $(CHOICE) --launcher $(LAUNCHER)
+	@$(BIN)/hypersphere run $(CHOICE) --launcher $(LAUNCHER) $(LAUNCHING)
 
 plan: $(READY)  ## what the tables need, what is done, how long it takes
 	@$(BIN)/hypersphere plan $(CHOICE)
@@ -49,6 +50,13 @@ test: $(READY)  ## the fast suite: no network, no GPU, no account
 
 test-all: test  ## make test, then the slow proofs (kills, whole quick runs)
 	$(BIN)/python -m pytest -m slow
+
+test-cluster: $(READY)  ## a real SLURM and Ray on this machine (installs them; needs root and Debian)
+	@test "`id -u`" = 0 || { echo 'make test-cluster starts a SLURM of its own, which needs root'; exit 1; }
+	command -v slurmctld >/dev/null && command -v munged >/dev/null || \
+	  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends slurm-wlm munge; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'submitit>=1.5' 'ray>=2.40'
+	$(BIN)/python -m pytest tests/slurm tests/test_launch.py
 
 bench: $(READY)  ## every speed figure as a ratio, side by side, in one run
 	$(BIN)/python scripts/bench.py

@@ -37,7 +37,12 @@ def hypersphere(capsys, *words):
             "not built yet (built: embedded-spaces, fixed-vectors, hpn, nsl)",
         ),
         (["plan", "--preset", "smal"], "did you mean 'small'?"),
-        (["run", "--launcher", "slurm"], "only local is built so far"),
+        (["run", "--launcher", "slrum"], "no such launcher; did you mean 'slurm'?"),
+        (["run", "--launcher", "joblib", "--set", "job=3"], "did you mean 'jobs'?"),
+        (["run", "--launcher", "joblib", "--set", "jobs=0"], "launcher.jobs=0: "),
+        (["run", "--launcher", "joblib", "--set", "jobs"], "must read key=value"),
+        (["run", "--set", "jobs=2"], "are for a launcher"),
+        (["run", "--launcher", "joblib", "--detach"], "--detach: jobs of joblib end with"),
         (["data", "get", "fashion_mnis"], "did you mean 'fashion_mnist'?"),
     ],
 )

@@ -7,17 +7,17 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hypersphere import __version__, evaluate_command, paths
 from hypersphere.data import commands as data_commands
 from hypersphere.errors import UserError, did_you_mean
+from hypersphere.run import by_reason, open_store, run_options
 
 if TYPE_CHECKING:
     from hypersphere.papers.plan import Plan
     from hypersphere.store import Store
-
-IN_FLIGHT = 9  # trainings on one GPU: small networks fill a fraction of it each
 
 EXAMPLES = """examples:
   hypersphere plan --preset small            what the tables need, what is done, how long it takes
@@ -25,6 +25,8 @@ EXAMPLES = """examples:
   hypersphere status                         done and missing runs per item
   hypersphere render --preset small          tables, claims and page from the records alone
   hypersphere evaluate z.npy --labels y.npy  few-shot, open-set and retrieval numbers of your own
+  hypersphere run --launcher slurm --set partition=gpu   the same by jobs of SLURM (docs/cluster.md)
+  hypersphere store merge ~/from-cluster     join runs of another machine
   hypersphere data status                    which datasets are here, and where they go
 """
 
@@ -72,13 +74,17 @@ def _parser() -> argparse.ArgumentParser:
                 "--workers", type=_positive, help="processes, one thread each (default: cores)"
             )
         if name == "run":
-            command.add_argument("--launcher", default="local", help="local")
-            command.add_argument(
-                "--runs-per-device", type=_positive,
-                help=f"trainings in flight on one GPU (default: {IN_FLIGHT}); none without a GPU",
-            )  # fmt: skip
+            run_options(command)
     evaluate_command.add_parser(commands)
     data_commands.add_parser(commands)
+    kept = commands.add_parser("store", help="join runs of other machines (store merge DIR)")
+    actions = kept.add_subparsers(required=True, metavar="action")
+    text = "join finished runs from elsewhere: verified, none overwritten"
+    command = actions.add_parser("merge", help=text, description=text)
+    command.set_defaults(command=_merge)
+    command.add_argument(
+        "sources", nargs="+", metavar="DIR", help="runs/, results/, what holds them, or an archive"
+    )
     board = commands.add_parser("board", help="rewrite the board in README.md (from a checkout)")
     board.set_defaults(command=_board)
     return parser
@@ -114,72 +120,19 @@ def _plan(options: argparse.Namespace) -> None:
             f"expected time: {duration(summary['hours'] * 3600)} with {_workers(options)} processes"
             f" of one thread, by past records"
         )
-    for line in _by_reason(summary["blocked"]):
+    for line in by_reason(summary["blocked"]):
         print(f"cannot run here: {line}")
 
 
-def _by_reason(blocked: Mapping[str, str]) -> list[str]:
-    """`nsl table5, figure3-6: why`: one line per paper and reason (`<paper> <item>` -> reason)."""
-    from hypersphere.reporting.board import short_list
-
-    groups: dict[tuple[str, str], list[str]] = {}
-    for item, reason in blocked.items():
-        paper, _, name = item.partition(" ")
-        groups.setdefault((paper, reason), []).append(name)
-    return [f"{paper} {short_list(names)}: {why}" for (paper, why), names in groups.items()]
-
-
 def _run(options: argparse.Namespace) -> int:
-    from hypersphere.execute import run_nodes
-    from hypersphere.papers.plan import blocked, expected_seconds
-    from hypersphere.papers.render import collect, render
-    from hypersphere.progress import RunProgress
+    from hypersphere.run import run
 
-    if options.launcher != "local":
-        raise UserError(
-            f"--launcher {options.launcher}: only local is built so far; Hydra's launchers work for"
-            " single trainings: python scripts/train.py -m hydra/launcher=joblib ..."
-        )
     plan, store = _planned(options)
-    skipped = {i: reason for i in plan.items if (reason := blocked(i)) and plan.missing(store, [i])}
-    unready = plan.unready(store)
-    missing = plan.missing(store)
-    todo = [node for node in missing if node.id not in unready]
-    if options.item and missing and not todo:
-        raise UserError(f"{options.item}: {'; '.join(dict.fromkeys(unready.values()))}")
-    started = {i for i in skipped if any(node.id not in unready for node in i.every_node())}
-    collect(plan, store, options.preset)  # an unwritable folder shows before anything trains
-    failures = []
-    # Whatever has no past record counts the same: the time left then goes by the number of runs.
-    weights = {node.id: expected_seconds([node], store)[0] for node in todo}
-    weights = {k: w if w == w else 1.0 for k, w in weights.items()}
-    if todo:
-        rest = len(plan.nodes) - len(todo)
-        _say(f"{options.preset}: {len(todo)} runs to do, {rest} done or skipped")
-    with RunProgress(weights) as progress:
-        # One run left is trained as many are, on one thread: its numbers must not depend on that.
-        for outcome in run_nodes(todo, store, _workers(options), progress.say, _in_flight(options)):
-            if outcome.error:
-                failures.append(outcome)
-                progress.say(f"run {outcome.node.id} failed: {outcome.error}")
-            progress.finished(outcome.node.id, not outcome.error)
-    store = _store()
-    collect(plan, store, options.preset)
-    tables = render(plan, store, options.preset)
-    for said, partly in (("not run", False), ("run in part", True)):
-        of_kind = {i: why for i, why in skipped.items() if (i in started) == partly}
-        for line in _by_reason({f"{i.paper.key} {i.spec.name}": w for i, w in of_kind.items()}):
-            _say(f"{said}: {line}")
-    print(f"{len(tables)} tables, claims and {store.results / options.preset / 'index.html'}")
-    if failures:
-        print(
-            f"{len(failures)} of {len(todo)} runs failed; run again to retry them", file=sys.stderr
-        )
-    return 1 if failures else 0
+    return run(plan, store, options, _workers)
 
 
 def _status(options: argparse.Namespace) -> None:
-    from hypersphere.papers.status import item_rows
+    from hypersphere.papers.status import UNFINISHED, item_rows
 
     plan, store = _planned(options)
     rows = item_rows(plan, store)
@@ -191,10 +144,20 @@ def _status(options: argparse.Namespace) -> None:
         if not row["complete"] and row["planned"] == row["done"]:
             state = "to be judged" if row["planned"] else "to be computed"  # without training
         print(f"{row['paper']:<16} {row['item']:<9} {row['done']}/{row['planned']} runs, {state}")
-        for owner in row["running"]:
-            print(f"{'':<27}running: {owner}")
+        for kind in UNFINISHED:
+            for line, runs in _grouped(row[kind]).items():
+                more = f" and {len(runs) - 3} more" if len(runs) > 3 else ""
+                print(f"{'':<27}{line} (run {', '.join(runs[:3])}{more})")
         if row["blocked"]:
             print(f"{'':<27}{row['blocked']}")
+
+
+def _grouped(runs: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
+    """What is said of runs -> their ids."""
+    said: dict[str, list[str]] = {}
+    for run in runs:
+        said.setdefault(run["text"], []).append(run["run_id"])
+    return said
 
 
 def _render(options: argparse.Namespace) -> None:
@@ -206,10 +169,30 @@ def _render(options: argparse.Namespace) -> None:
     print(f"{len(tables)} tables from {number} records: {store.results / options.preset}")
 
 
+def _merge(options: argparse.Namespace) -> int:
+    from hypersphere.store.merge import merge
+
+    store, bad = open_store(), 0
+    for source in options.sources:
+        merged = merge(Path(source), store)
+        for line in merged.refused:
+            print(f"refused: {line}", file=sys.stderr)
+        for line in merged.conflicts:
+            print(f"conflict: {line}", file=sys.stderr)
+        bad += len(merged.refused) + len(merged.conflicts)
+        print(
+            f"{source}: {len(merged.added)} runs added, {len(merged.known)} here already,"
+            f" {len(merged.completed)} given their files back, {len(merged.conflicts)} in conflict,"
+            f" {len(merged.refused)} refused"
+        )
+    print("`hypersphere render` puts them into the tables of their preset")
+    return 1 if bad else 0
+
+
 def _board(_: argparse.Namespace) -> None:
     from hypersphere.papers.board import write_board
 
-    write_board(paths.root() / "README.md", _store())
+    write_board(paths.root() / "README.md", open_store())
 
 
 def _planned(options: argparse.Namespace) -> tuple[Plan, Store]:
@@ -222,16 +205,7 @@ def _planned(options: argparse.Namespace) -> tuple[Plan, Store]:
     keys = [options.paper] if options.paper else paper_keys()
     if options.item and not options.paper:
         keys = papers_with(options.item)
-    return make_plan(options.preset, keys, [options.item] if options.item else []), _store()
-
-
-def _store() -> Store:
-    from hypersphere.store import Store
-
-    store = Store()
-    for complaint in store.complaints:
-        _say(complaint)
-    return store
+    return make_plan(options.preset, keys, [options.item] if options.item else []), open_store()
 
 
 def _workers(options: argparse.Namespace) -> int:
@@ -242,20 +216,10 @@ def _workers(options: argparse.Namespace) -> int:
     return 1 if on_device() else os.cpu_count() or 1
 
 
-def _in_flight(options: argparse.Namespace) -> int:
-    from hypersphere.training.packed import on_device
-
-    return options.runs_per_device or (IN_FLIGHT if on_device() else 1)
-
-
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any
 from hypersphere import provenance
 from hypersphere.config import Computation, Evaluation, Node, Training
 from hypersphere.errors import UserError
+from hypersphere.files import disk_trouble
 from hypersphere.store import Store, artifacts
 from hypersphere.store.records import Record
 
@@ -43,7 +44,7 @@ def run_node(node: Node, store: Store, say: Say = print) -> Record:
     with store.claim(node.id, say):
         if (record := store.get(node.id)) is not None:
             return record
-        started = time.time()
+        started = time.monotonic()
         diverged = parent is not None and parent["diverged"]
         found = {} if diverged else _work_out(node, store)
         arrays = {name: value for name, value in found.items() if isinstance(value, dict)}
@@ -65,23 +66,27 @@ def run_nodes(
     workers: number of processes, each with one thread: on a CPU that uses the cores best
     (docs of the speed figures: two one-thread trainings beat one with two threads). With 1 the
     work is done in this process; in_flight: then so many trainings at once, for a device that one
-    alone does not fill. A node whose parent failed fails too, and says so.
+    alone does not fill. A node whose parent failed fails too, and says so. What another process is
+    at is left for later, so that several launchers share the work. To stop early, close the
+    iterator: what is under way ends first.
     """
     failed: set[str] = set()
-    if workers <= 1:
-        left = list(nodes)
-        while left:
-            ids = {node.id for node in left}
-            wave = [node for node in left if node.parent not in ids]
-            left = [node for node in left if node.parent in ids]
-            for outcome in _wave(wave, failed, store, say, in_flight):
-                if outcome.error:
-                    failed.add(outcome.node.id)
-                yield outcome
-        return
     waiting = list(nodes)
-    running: dict[Future[Outcome], Node] = {}
     unfinished = {node.id for node in nodes}
+    if workers <= 1:
+        if in_flight > 1:
+            yield from _packed(waiting, failed, store, say, in_flight)
+            return
+        while waiting:
+            node = _next(waiting, unfinished, store)
+            assert node is not None  # parents come before children
+            outcome = _after(node, failed) or _attempt(node, store, say)
+            if outcome.error:
+                failed.add(node.id)
+            unfinished.discard(node.id)
+            yield outcome
+        return
+    running: dict[Future[Outcome], Node] = {}
     context = multiprocessing.get_context("spawn")
     # One thread per process must be known before torch is imported there.
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -89,10 +94,9 @@ def run_nodes(
         workers, mp_context=context, initializer=_start_worker, initargs=(store,)
     ) as pool:
         while waiting or running:
-            for node in [n for n in waiting if n.parent not in unfinished]:
-                if len(running) == workers:  # a queue would put evaluations behind all trainings
+            while len(running) < workers:  # a queue would put evaluations behind all trainings
+                if (node := _next(waiting, unfinished, store)) is None:
                     break
-                waiting.remove(node)
                 if outcome := _after(node, failed):
                     failed.add(node.id)
                     unfinished.discard(node.id)
@@ -109,26 +113,49 @@ def run_nodes(
                 yield outcome
 
 
-def _wave(
+def _packed(
     nodes: Sequence[Node], failed: set[str], store: Store, say: Say, in_flight: int
 ) -> Iterator[Outcome]:
-    """The outcomes of nodes none of which is another's parent."""
-    packed: list[Training] = []
-    for node in nodes:
-        if outcome := _after(node, failed):
-            yield outcome
-        elif in_flight > 1 and isinstance(node, Training) and store.get(node.id) is None:
-            packed.append(node)
-        else:
-            yield _attempt(node, store, say)
-    if packed:
-        from hypersphere.training.together import together
-        from hypersphere.training.train import steps_of
+    """The outcomes of nodes, so many trainings at once whose parents are through."""
+    from hypersphere.training.together import together
+    from hypersphere.training.train import steps_of
 
-        provenance.git()
-        jobs = together(packed, lambda each: steps_of(each, store, say=say), in_flight, say)
+    provenance.git()
+    left = list(nodes)
+    while left:
+        ids = {node.id for node in left}
+        wave = [node for node in left if node.parent not in ids]
+        left = [node for node in left if node.parent in ids]
+        trainings: list[Training] = []
+        for node in wave:
+            if outcome := _after(node, failed):
+                failed.add(node.id)
+                yield outcome
+            elif isinstance(node, Training) and store.get(node.id) is None:
+                trainings.append(node)
+            else:
+                outcome = _attempt(node, store, say)
+                failed |= {node.id} if outcome.error else set()
+                yield outcome
+        trainings.sort(key=lambda each: bool(store.owner(each.id)))  # theirs would be waited for
+        jobs = together(trainings, lambda each: steps_of(each, store, say=say), in_flight, say)
         for node, error in jobs:
-            yield Outcome(node, error)
+            outcome = _failed(node, error, store) if error else Outcome(node)
+            failed |= {node.id} if error else set()
+            yield outcome
+
+
+def _next(waiting: list[Node], unfinished: set[str], store: Store) -> Node | None:
+    """Take the first node whose parent is through from `waiting`: one that nobody works on, if
+    there is such a one. None when all wait for their parents."""
+    chosen = None
+    for index, node in enumerate(waiting):
+        if node.parent in unfinished:
+            continue
+        if not store.owner(node.id):
+            return waiting.pop(index)
+        chosen = index if chosen is None else chosen
+    return None if chosen is None else waiting.pop(chosen)
 
 
 def _work_out(node: Evaluation | Computation, store: Store) -> dict[str, Any]:
@@ -181,11 +208,20 @@ def _after(node: Node, failed: set[str]) -> Outcome | None:
 def _attempt(node: Node, store: Store, say: Say) -> Outcome:
     try:
         run_node(node, store, say)
-    except UserError as error:
-        return Outcome(node, str(error))
-    except Exception:  # one failing run must not end the others
-        return Outcome(node, traceback.format_exc())
+    except Exception as error:  # one failing run must not end the others
+        return _failed(node, error, store)
     return Outcome(node)
+
+
+def _failed(node: Node, error: Exception, store: Store) -> Outcome:
+    """The outcome of a run that ended with `error`, which the store remembers."""
+    text, mendable = str(error), True
+    if not isinstance(error, UserError):
+        reason = disk_trouble(error, store.runs) if isinstance(error, OSError) else None
+        text = f"{reason}: {error}" if reason else "".join(traceback.format_exception(error))
+        mendable = reason is not None
+    store.failed(node.id, text, mendable=mendable)
+    return Outcome(node, text)
 
 
 _worker_store: Store | None = None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,11 +40,26 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         os.replace(temporary, path)
-    except OSError as error:
+    except Exception as error:
+        if (reason := disk_trouble(error, path.parent)) is None:
+            raise
         raise UserError(
-            f"{path}: cannot be written ({error.strerror or error}); make the folder writable, free"
+            f"{path}: cannot be written ({reason}); make the folder writable, free"
             " some space, or choose another (RESULTS=dir; HYPERSPHERE_RESULTS, HYPERSPHERE_RUNS)"
         ) from error
     finally:
         with contextlib.suppress(OSError):  # the folder itself may be the trouble
             temporary.unlink(missing_ok=True)
+
+
+def disk_trouble(error: BaseException, folder: Path) -> str | None:
+    """What the disk said when `error` is its doing, else None. Libraries that write by themselves
+    (torch, safetensors) wrap the system's answer in errors of their own; a disk that is full then
+    gives it away."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    full = os.strerror(errno.ENOSPC)
+    with contextlib.suppress(OSError):
+        if full in str(error) or shutil.disk_usage(folder).free < 1 << 16:
+            return full
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -19,7 +20,8 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy", 
 
 
 def stamp(node: Node, started: float, device: str) -> dict[str, Any]:
-    """The part that every record has, for a `node` whose work began at `started` (time.time())."""
+    """The part that every record has, for a `node` whose work began at `started`
+    (time.monotonic(): the clock on the wall may jump)."""
     identity = node.identity()
     return {
         "schema": SCHEMA,
@@ -31,7 +33,7 @@ def stamp(node: Node, started: float, device: str) -> dict[str, Any]:
         "versions": versions(),
         "hardware": hardware(device),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "seconds": round(time.time() - started, 1),
+        "seconds": round(time.monotonic() - started, 1),
     }
 
 
@@ -52,6 +54,19 @@ def git() -> dict[str, Any]:
     # results/ changes while runs are collected and is no part of what was computed.
     changed = ask("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
     return {"commit": commit, "dirty": bool(changed) if commit else None}
+
+
+@cache
+def code() -> dict[str, Any]:
+    """The code that runs: its commit, and a digest of the package's files, which also tells of
+    edits that are not committed."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(p for p in package.rglob("*") if p.suffix in (".py", ".yaml")):
+        # An installed package carries conf/ inside; what was submitted does not depend on it.
+        if path.relative_to(package).parts[0] != "conf":
+            digest.update(str(path.relative_to(package)).encode() + path.read_bytes())
+    return {"commit": git()["commit"], "digest": digest.hexdigest()}
 
 
 @cache

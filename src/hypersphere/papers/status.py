@@ -8,6 +8,8 @@ from typing import Any
 from hypersphere.papers.plan import Plan, blocked, expected_seconds, stale
 from hypersphere.store import Store
 
+UNFINISHED = ("running", "queued", "interrupted", "failed")  # states that say more than missing
+
 
 def plan_summary(plan: Plan, store: Store, workers: int) -> dict[str, Any]:
     """Trainings needed, shared, done and missing, and the expected time of what can run here.
@@ -39,22 +41,34 @@ def plan_summary(plan: Plan, store: Store, workers: int) -> dict[str, Any]:
 
 
 def item_rows(plan: Plan, store: Store) -> list[dict[str, Any]]:
-    """For every item: runs done of planned, those running now, and why it cannot run."""
+    """For every item: runs done of planned, the state of the others, and why it cannot run.
+
+    running, queued, interrupted, failed: one entry per run (training or what judges it) in that
+    state, with its id, and what the store knows of it (owner, job, error).
+    """
+    states = {node.id: store.state(node.id) for node in plan.missing(store)}
+    users: dict[int, list[str]] = {}
+    for node_id, items in plan.users.items():
+        for item in items:
+            users.setdefault(id(item), []).append(node_id)
+    trainings = {training.id for training in plan.trainings()}
     rows = []
     for item in plan.items:
-        trainings = [t for t in plan.trainings() if item in plan.users[t.id]]
-        running = [o for t in trainings if store.get(t.id) is None and (o := store.owner(t.id))]
-        missing = plan.missing(store, [item])
-        rows.append(
-            {
-                "paper": item.paper.key,
-                "item": item.spec.name,
-                "title": item.spec.title,
-                "done": len(trainings) - sum(t.id in {m.id for m in missing} for t in trainings),
-                "planned": len(trainings),
-                "complete": not missing,
-                "running": running,
-                "blocked": blocked(item) if missing else None,
-            }
-        )
+        nodes = users.get(id(item), [])
+        unfinished = {node_id: states[node_id] for node_id in nodes if node_id in states}
+        row: dict[str, Any] = {
+            "paper": item.paper.key,
+            "item": item.spec.name,
+            "title": item.spec.title,
+            "done": sum(i in trainings and i not in unfinished for i in nodes),
+            "planned": sum(i in trainings for i in nodes),
+            "complete": not unfinished,
+        }
+        for name in UNFINISHED:
+            row[name] = [
+                {"run_id": node_id, "text": str(state), **state.about}
+                for node_id, state in unfinished.items()
+                if state.name == name
+            ]
+        rows.append(row | {"blocked": blocked(item) if unfinished else None})
     return rows

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
-import os
-import platform
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from hypersphere import paths
 from hypersphere.errors import UserError
 from hypersphere.files import write_text
+from hypersphere.store import leases, states
 from hypersphere.store.records import Record, decode, encode, read_lines
+from hypersphere.store.states import State
 
-RECORD, LOCK = "record.json", "lock"
+RECORD = "record.json"
 
 
 class Store:
@@ -31,6 +29,7 @@ class Store:
         self.results = results or paths.results_dir()
         self.records: dict[str, Record] = {}
         self.complaints: list[str] = []
+        self._leases: dict[str, leases.Lease] = {}
         for file in sorted(self.results.glob("*/records.jsonl")):
             records, complaints = read_lines(file)
             self.records |= records
@@ -51,53 +50,81 @@ class Store:
         return self.records.get(run_id)
 
     def write(self, record: Record) -> None:
-        """Write `runs/<id>/record.json`, atomically; from then on the run is done."""
-        write_text(self.folder(record["run_id"]) / RECORD, encode(record) + "\n")
-        self.records[record["run_id"]] = record
+        """Write `runs/<id>/record.json`, atomically; from then on the run is done.
+
+        Raises UserError when another process took the run over meanwhile: its record counts.
+        """
+        run_id = record["run_id"]
+        if (lease := self._leases.get(run_id)) is not None and lease.lost():
+            raise UserError(
+                f"run {run_id}: this process was silent for so long (suspended, or cut off from"
+                " the disk) that another one took the run over; nothing was written"
+            )
+        write_text(self.folder(run_id) / RECORD, encode(record) + "\n")
+        self.records[run_id] = record
+        self.forget(run_id)
 
     @contextlib.contextmanager
     def claim(self, run_id: str, waiting: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-        """Own the run's folder; waits while another process does (`waiting` is told once).
+        """Own the run's folder; waits while somebody else does (`waiting` is told once).
 
-        The lock is the kernel's and goes with its owner, however that ends: a killed run leaves
-        nothing to clean up. Raises UserError when the folder cannot be made.
+        A killed owner leaves nothing to clean up, on this machine or another (leases.py). Raises
+        UserError when the folder cannot be written.
         """
-        folder = self.folder(run_id)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            file = open(folder / LOCK, "a+")  # noqa: SIM115  (closed below, after the work)
-        except OSError as error:
-            raise UserError(
-                f"{folder}: cannot be written ({error.strerror}); make it writable or set"
-                " HYPERSPHERE_RUNS to a folder that is"
-            ) from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waiting(
-                    f"run {run_id} is being trained by {self.owner(run_id) or 'another process'}"
-                )
-                fcntl.flock(file, fcntl.LOCK_EX)
-            file.truncate(0)
-            file.write(
-                json.dumps({"pid": os.getpid(), "host": platform.node(), "since": time.time()})
-            )
-            file.flush()
+        with self._hold(run_id, lambda who: waiting(f"run {run_id} is being trained by {who}")):
             yield
+
+    @contextlib.contextmanager
+    def claim_if_free(self, run_id: str) -> Iterator[bool]:
+        """Like `claim`, but never waits: says whether the run's folder is ours."""
+        with self._hold(run_id, lambda _: None, patient=False) as lease:
+            yield lease is not None
 
     def owner(self, run_id: str) -> str:
         """`pid N on HOST` of the process that trains the run now, or an empty string."""
-        try:
-            with open(self.folder(run_id) / LOCK) as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                    return ""
-                except BlockingIOError:
-                    owner = json.loads(file.read())
-                    return f"pid {owner['pid']} on {owner['host']}"
-        except (OSError, ValueError, KeyError):
-            return ""
+        found = leases.holder(self.folder(run_id))
+        return str(found) if found else ""
+
+    def state(self, run_id: str) -> State:
+        """What is known of a run: done, running, interrupted, failed, queued or missing."""
+        if self.get(run_id) is not None:
+            return State("done")
+        return states.read(self.folder(run_id))
+
+    def queued(self, run_id: str, **how: Any) -> None:
+        """Note that a job will work on the run: launcher, job, and whatever else tells where."""
+        states.write(self.folder(run_id), states.QUEUED, how)
+
+    def failed(self, run_id: str, error: str, *, mendable: bool) -> None:
+        """Note why a run failed. mendable: by the user (a UserError); such runs are tried again by
+        the next call, others, whose error would come again, when asked to."""
+        with contextlib.suppress(UserError):  # the full disk may be what it failed of
+            states.write(self.folder(run_id), states.FAILED, {"error": error, "mendable": mendable})
+
+    def forget(self, run_id: str) -> None:
+        """Drop the notes of `queued` and `failed`: the run is tried again, or is done."""
+        for name in (states.QUEUED, states.FAILED):
+            with contextlib.suppress(OSError):
+                (self.folder(run_id) / name).unlink()
+
+    @contextlib.contextmanager
+    def _hold(
+        self, run_id: str, waiting: Callable[[str], None], *, patient: bool = True
+    ) -> Iterator[leases.Lease | None]:
+        folder = self.folder(run_id)
+        with contextlib.ExitStack() as stack:
+            try:
+                lease = stack.enter_context(leases.hold(folder, waiting, patient=patient))
+            except OSError as error:
+                raise UserError(
+                    f"{folder}: cannot be written ({error.strerror or error}); make it writable,"
+                    " free some space, or set HYPERSPHERE_RUNS to a folder that is"
+                ) from error
+            if lease is not None:
+                self.forget(run_id)
+                self._leases[run_id] = lease
+                stack.callback(self._leases.pop, run_id, None)
+            yield lease
 
     def _read(self, file: Path) -> Record | None:
         try:

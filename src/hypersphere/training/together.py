@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,8 +32,8 @@ def together(
     start: Callable[[Job], Generator[Ready, None, object]],
     in_flight: int,
     say: Callable[[str], None] = print,
-) -> Iterator[tuple[Job, str]]:
-    """Carry `jobs` through, at most `in_flight` at a time, yielding each with its error or "".
+) -> Iterator[tuple[Job, Exception | None]]:
+    """Carry `jobs` through, at most `in_flight` at a time, yielding each with its error, if any.
 
     start: a job's steps (training.train.steps_of). A job is let on when its device has caught up;
     what it works out does not depend on the others. One that fails does not end the others; one
@@ -50,11 +49,12 @@ def together(
             if not flight.ready():
                 continue
             moved = True
+            error: Exception | None = None
             try:
                 flight.ready = next(flight.steps)
                 continue
             except StopIteration:
-                error = ""
+                pass
             except torch.OutOfMemoryError as refused:
                 if len(flying) > 1:
                     flying.remove(flight)
@@ -63,11 +63,10 @@ def together(
                     _release()
                     say(f"out of memory with {limit + 1} runs in flight: going on with {limit}")
                     continue
-                error = f"out of memory, alone on its device: {str(refused).splitlines()[0]}"
-            except UserError as refused:
-                error = str(refused)
-            except Exception:  # one failing run must not end the others
-                error = traceback.format_exc()
+                why = str(refused).splitlines()[0]
+                error = UserError(f"out of memory, alone on its device: {why}")
+            except Exception as raised:  # one failing run must not end the others
+                error = raised
             flying.remove(flight)
             yield flight.job, error
         if not moved:

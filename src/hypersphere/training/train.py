@@ -11,6 +11,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 import yaml
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from safetensors.torch import load_file, save_file
 
 from hypersphere import provenance
@@ -167,10 +168,11 @@ def _fit_by_lightning(
             enable_model_summary=False,
             num_sanity_val_steps=0,
             default_root_dir=folder,
+            plugins=[LightningEnvironment()],  # a job of SLURM's is requeued by its launcher
         )
         resume = folder / RESUME if usable(folder / RESUME, say) else None
         images.setup(trainer.strategy.root_device)
-        trainer.fit(TrainingModule(learner, images), ckpt_path=resume)
+        trainer.fit(TrainingModule(learner, images), ckpt_path=resume, weights_only=True)
     return trainer.strategy.root_device
 
 
@@ -181,7 +183,7 @@ def _finish(
     training, network = learner.training, learner.network.to(device)
     if learner.best is not None:
         network.load_state_dict(learner.best)
-    embedding_started = time.time()
+    embedding_started = time.monotonic()
     embeddings = embed(network, images.everything(), training.settings.precision)
     write_atomically(folder / MODEL, lambda path: save_file(_contiguous(network), path))
     write_atomically(folder / EMBEDDINGS, embeddings.save)
