@@ -9,7 +9,9 @@ from typing import Any
 
 import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
@@ -29,6 +31,7 @@ def main() -> None:
     """Check every job of the command line first, then hand over to Hydra."""
     try:
         register_datasets()
+        _drop_foreign_launchers()
         flags = [word for word in sys.argv[1:] if word.startswith("-")]
         if not flags and any(word.startswith("hydra/launcher=") for word in sys.argv[1:]):
             raise UserError("hydra/launcher= acts on a multirun only: train.py -m ...")
@@ -39,6 +42,15 @@ def main() -> None:
         )()
     except UserError as error:
         sys.exit(f"train: {error}")
+
+
+def _drop_foreign_launchers() -> None:
+    """Hydra's own plugins for joblib and Ray, where they are installed too, have presets of the
+    names of ours, and Hydra would check ours by theirs."""
+    Plugins.instance()  # loads them
+    theirs = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+    for preset in (paths.conf_dir() / "hydra" / "launcher").glob("*.yaml"):
+        theirs.pop(preset.name, None)
 
 
 def check_jobs(overrides: list[str]) -> None:
