@@ -7,6 +7,7 @@ hundreds of kernel launches of a small network cost the host more than the devic
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -89,7 +90,6 @@ class Steps:
         self.capturing = device.type == "cuda"
         self.stream = torch.cuda.Stream(device) if self.capturing else None
         if self.stream is not None:
-            self.stream.wait_stream(torch.cuda.current_stream(device))
             graphs_can_step(optimizer, device)
             # Else some gradients of convolutions are summed in the order in which threads arrive,
             # and a run's numbers would depend on what else the device has to do.
@@ -99,6 +99,8 @@ class Steps:
         self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self.taken: Counter[int] = Counter()
         self.loss_sum = torch.zeros((), device=device)
+        if self.stream is not None:  # all that was laid out so far must lie there
+            self.stream.wait_stream(torch.cuda.current_stream(device))
 
     def on_stream(self) -> AbstractContextManager[object]:
         """Work inside is queued behind this run's own; never yield inside."""
@@ -174,11 +176,14 @@ class Steps:
     def _capture(self, size: int) -> None:
         graph = torch.cuda.CUDAGraph()
         buffers = dict(self.learner.network.named_buffers())
+        gc.disable()  # freeing another run's graph meanwhile would spoil this one
         graph.capture_begin()
         try:
             self._take(size)
             for name, new in put_back(self.learner.network, buffers).items():
                 buffers[name].copy_(new)
+        except torch.OutOfMemoryError:  # the pack goes on with fewer
+            raise
         except Exception as error:  # each operation refuses in words of its own
             self.capturing = False
             why = str(error).strip().splitlines()[0]
@@ -190,6 +195,7 @@ class Steps:
                 graph.capture_end()
             except RuntimeError:  # the capture ended with its error
                 self.capturing = False
+            gc.enable()
         if self.capturing:
             self.graphs[size] = graph
 
