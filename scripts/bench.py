@@ -1,17 +1,22 @@
 #!/usr/bin/env python
 """Speed figures as ratios, variants taking turns in one run.
 
-python scripts/bench.py [--rounds 5]
+python scripts/bench.py [--rounds 5] [--only WORDS]
 
-Absolute rates belong to the machine and the moment; the ratios are what to quote.
+Absolute rates belong to the machine and the moment; the ratios are what to quote. What was measured
+goes into results/bench/<processor>.json, line by line; lines not asked for stay as they were.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import re
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -20,7 +25,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torchvision import transforms as v1
 
-from hypersphere import prototypes, provenance
+from hypersphere import paths, prototypes, provenance
 from hypersphere.config import compose, split_config
 from hypersphere.data.listing import available
 from hypersphere.data.load import load
@@ -29,6 +34,7 @@ from hypersphere.data.transforms import ToInput
 from hypersphere.evaluation import random_classes
 from hypersphere.evaluation.embeddings import Embeddings
 from hypersphere.evaluation.fewshot import FewShot, evaluate
+from hypersphere.files import write_text
 from hypersphere.heads import DeepNCM, Head, NormalizedSoftmax, Prototypes, class_means
 from hypersphere.prototypes import Separation, best_bound, separation
 from hypersphere.seeds import generator
@@ -56,51 +62,53 @@ class PilImages(torch.utils.data.Dataset):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--only", default="", help="lines whose title has these words")
+    options = parser.parse_args()
     machine = provenance.hardware("cpu")
+    bench = Bench(options.rounds, options.only, machine)
     amx = "yes" if machine["amx"] else "no"
     print(f"{machine['processor']}, {machine['cores']} cores, AMX: {amx}")
     torch.set_num_threads(1)  # as in a packed run: the published style has its workers beside that
     images, labels, source = cifar()
-    report(
+    bench.line(
         f"data stage, CIFAR-10 ({source}), crop + flip + normalise, batch 128",
-        data_stage(images, labels, CIFAR, 128),
-        rounds,
+        lambda: data_stage(images, labels, CIFAR, 128),
     )
     images = torch.randint(0, 256, (3200, 1, 28, 28), dtype=torch.uint8)
     labels = torch.arange(3200) % 8
-    report(
+    bench.line(
         "data stage, 28 x 28, to [0, 1], batch 32",
-        data_stage(images, labels, ["paper=nsl/paper"], BATCH, workers=0),
-        rounds,
+        lambda: data_stage(images, labels, ["paper=nsl/paper"], BATCH, workers=0),
     )
-    report("training step, VGG with 2 blocks, batch 32, 1 core", steps(images, labels), rounds)
-    report("loss, gradient and update alone, 128 features of 64", heads(), rounds, "steps/s")
-    report("training step, ResNet-32, batch 128, 1 core", networks(), rounds)
-    report(
+    bench.line("training step, VGG with 2 blocks, batch 32, 1 core", lambda: steps(images, labels))
+    bench.line("loss, gradient and update alone, 128 features of 64", heads, "steps/s")
+    bench.line("training step, ResNet-32, batch 128, 1 core", networks)
+    bench.line(
         "new classes, 28 seen of 182, 30 draws of 7 sizes, joint balanced accuracy",
-        draws_of_classes(),
-        rounds,
+        draws_of_classes,
         "draws/s",
     )
     for dim in (64, 512):
-        report(
+        bench.line(
             f"few-shot in {dim} dimensions: 3 sizes x 5 shots x 30 draws, 10,000 queries",
-            few_shot_settings(dim),
-            rounds,
+            lambda dim=dim: few_shot_settings(dim),
             "settings/s",
         )
     for dim in (3, 10, 25, 100):
-        quality = {name: place().largest_cosine for name, place in placements(dim).items()}
-        said = ", ".join(f"{name} {cosine:.4f}" for name, cosine in quality.items())
-        report(
-            f"prototypes, 100 classes in {dim} dimensions; largest cosine: {said}; no placement"
-            f" falls below {best_bound(100, dim)[0]:.4f}",
-            {name: lambda place=place: bool(place()) for name, place in placements(dim).items()},
-            rounds,
+        bench.line(
+            f"prototypes, 100 classes in {dim} dimensions",
+            lambda dim=dim: {
+                name: lambda place=place: bool(place()) for name, place in placements(dim).items()
+            },
             "placed/s",
+            lambda dim=dim: largest_cosines(dim),
         )
-    report("privileged loss and gradient, 100 classes, 50 dimensions", triplets(), rounds, "1/s")
+    for classes in (100, 200):
+        bench.line(
+            f"privileged loss and gradient, {classes} classes, 50 dimensions",
+            lambda classes=classes: triplets(classes),
+            "1/s",
+        )
 
 
 CIFAR = [
@@ -338,13 +346,19 @@ def placements(dim: int) -> dict[str, Callable[[], Separation]]:
     }
 
 
-def triplets() -> dict[str, Callable[[], int]]:
-    """Eq. 6 over all 970,200 triplets: as a list of them, and as sums of moments."""
+def largest_cosines(dim: int) -> dict[str, float]:
+    """What each placement comes to, and the bound that none falls below."""
+    found = {name: place().largest_cosine for name, place in placements(dim).items()}
+    return found | {"bound": best_bound(100, dim)[0]}
+
+
+def triplets(classes: int) -> dict[str, Callable[[], int]]:
+    """Eq. 6 over all triplets (970,200 of 100 classes): as a list, and as sums of powers."""
     g = torch.Generator().manual_seed(0)
-    words = F.normalize(torch.randn(100, 300, generator=g), dim=1)
-    points = F.normalize(torch.randn(100, 50, generator=g), dim=1).requires_grad_()
+    words = F.normalize(torch.randn(classes, 300, generator=g), dim=1)
+    points = F.normalize(torch.randn(classes, 50, generator=g), dim=1).requires_grad_()
     similar, ranking = words @ words.T, prototypes.RankingLoss(words)
-    i, j, k = torch.cartesian_prod(*[torch.arange(100)] * 3).T
+    i, j, k = torch.cartesian_prod(*[torch.arange(classes)] * 3).T
     keep = (i != j) & (j != k) & (i != k)
     i, j, k = i[keep], j[keep], k[keep]
     truth = (similar[i, j] >= similar[i, k]).float()
@@ -357,33 +371,66 @@ def triplets() -> dict[str, Callable[[], int]]:
 
     def moments() -> int:
         for _ in range(10):
-            torch.autograd.grad(ranking((points @ points.T).double()), points)
+            torch.autograd.grad(ranking(points @ points.T), points)
         return 10
 
-    return {"a list of triplets": listed, "moments": moments}
+    return {"a list of triplets": listed, "sums of powers": moments}
 
 
 def training(precision: str):  # noqa: ANN201  (a checked Training)
     return split_config(compose(["paper=nsl/paper", f"precision={precision}"]))[0]
 
 
-def report(
-    title: str, variants: dict[str, Callable[[], int]], rounds: int, unit: str = "img/s"
-) -> None:
-    """Take turns, then print what was done per second and the ratio to the first variant."""
-    rates: dict[str, list[float]] = {name: [] for name in variants}
-    for turn in range(rounds + 1):  # the first round warms up
-        for name, work in variants.items():
-            started = time.perf_counter()
-            images = work()
-            if turn:
-                rates[name].append(images / (time.perf_counter() - started))
-    print(f"\n{title}\n{'':<36}{f'{unit} min':>12}{'median':>12}{'max':>12}{'ratio':>8}")
-    first = np.array(next(iter(rates.values())))
-    for name, found in rates.items():
-        ratio = statistics.median(np.array(found) / first)
-        low, mid, high = min(found), statistics.median(found), max(found)
-        print(f"{name:<36}{low:>12,.0f}{mid:>12,.0f}{high:>12,.0f}{ratio:>8.2f}")
+class Bench:
+    """Measures lines, prints each and keeps it in the file of this processor."""
+
+    def __init__(self, rounds: int, only: str, machine: dict[str, Any]) -> None:
+        self.rounds, self.only, self.machine = rounds, only, machine
+        name = re.sub(r"[^a-z0-9]+", "-", machine["processor"].lower()).strip("-")
+        self.file = paths.results_dir() / "bench" / f"{name}.json"
+
+    def line(
+        self,
+        title: str,
+        variants: Callable[[], dict[str, Callable[[], int]]],
+        unit: str = "img/s",
+        quality: Callable[[], dict[str, float]] = dict,
+    ) -> None:
+        """Take turns, then print what was done per second and the ratio to the first variant.
+
+        quality: numbers of what came out (largest cosines, say), by name.
+        """
+        if self.only not in title:
+            return
+        work = variants()
+        rates: dict[str, list[float]] = {name: [] for name in work}
+        for turn in range(self.rounds + 1):  # the first round warms up
+            for name, once in work.items():
+                started = time.perf_counter()
+                done = once()
+                if turn:
+                    rates[name].append(done / (time.perf_counter() - started))
+        print(f"\n{title}\n{'':<36}{f'{unit} min':>12}{'median':>12}{'max':>12}{'ratio':>8}")
+        first, kept = np.array(next(iter(rates.values()))), {}
+        for name, found in rates.items():
+            ratio = statistics.median(np.array(found) / first)
+            low, mid, high = min(found), statistics.median(found), max(found)
+            print(f"{name:<36}{low:>12,.0f}{mid:>12,.0f}{high:>12,.0f}{ratio:>8.2f}", flush=True)
+            kept[name] = {"min": low, "median": mid, "max": high, "ratio": ratio}
+        came_out = quality()
+        if came_out:
+            print(", ".join(f"{name} {number:.4f}" for name, number in came_out.items()))
+        self._keep(
+            title, {"unit": unit, "rounds": self.rounds, "variants": kept, "quality": came_out}
+        )
+
+    def _keep(self, title: str, found: dict[str, Any]) -> None:
+        known = json.loads(self.file.read_text()) if self.file.exists() else {"lines": {}}
+        known |= {"machine": self.machine, "versions": provenance.versions()}
+        # What is true of the moment goes with the line: how busy the machine was, and by what code.
+        found |= {"load": round(os.getloadavg()[0], 1), "commit": provenance.git()["commit"]}
+        known["lines"][title] = found
+        write_text(self.file, json.dumps(known, indent=2) + "\n")
 
 
 if __name__ == "__main__":
