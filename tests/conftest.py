@@ -5,6 +5,7 @@ import torch
 
 from hypersphere.config import Training, compose, split_config
 from hypersphere.data.fetching import transfer
+from hypersphere.store import Store
 from tests import miniatures
 from tests.publisher import Site
 from tests.toy import toy  # noqa: F401 (a fixture)
@@ -15,6 +16,17 @@ def own_folders(tmp_path, monkeypatch):
     monkeypatch.setenv("HYPERSPHERE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("HYPERSPHERE_RESULTS", str(tmp_path / "results"))
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "runs")
+
+
+@pytest.fixture
+def other(tmp_path):
+    """A second store, which knows nothing of the first."""
+    return Store(tmp_path / "other runs")
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from torch import nn
 
 from hypersphere.errors import UserError
 from hypersphere.execute import run_nodes
-from hypersphere.store import Store
 from hypersphere.training import packed
 from hypersphere.training.images import EpochBatches, SmallImages
 from hypersphere.training.learner import Learner
@@ -27,16 +26,6 @@ KINDS = {
     "triplets": ("head=triplet",),
     "bfloat16": ("precision=bf16",),
 }
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "runs")
-
-
-@pytest.fixture
-def other(tmp_path):
-    return Store(tmp_path / "other runs")
 
 
 @pytest.fixture

@@ -45,17 +45,6 @@ SELECTED = (
 CONDENSED = ("head=deep_ncm", "head.means=condensation", "head.every=50", "class_weights=balanced")
 
 
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "runs")
-
-
-@pytest.fixture
-def other(tmp_path):
-    """A second store, which knows nothing of the first."""
-    return Store(tmp_path / "other runs")
-
-
 def quietly(training, store, **options):
     return train(training, store, say=lambda line: None, **options)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hypersphere.backbones import weights as pretrained
+from hypersphere.backbones.torchvision import check_images
 from hypersphere.errors import UserError
 
 Positive = Annotated[int, Field(gt=0)]
@@ -49,11 +50,7 @@ class PretrainedNetwork(nn.Module):
         sha256: str = "",
     ) -> None:
         super().__init__()
-        if channels != 3 or size < 32:
-            raise ValueError(
-                f"{architecture} needs 3 channels of at least 32 x 32 pixels, got {channels} of"
-                f" {size} x {size}"
-            )
+        check_images(architecture, channels, size)
         pretrained.check_name(architecture, weights)
         self.architecture, self.source = architecture, (weights, file, sha256)
         self.network, features = _build(architecture)

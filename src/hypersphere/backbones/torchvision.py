@@ -32,11 +32,7 @@ class TorchvisionResNet(nn.Module):
         from torchvision import models  # takes seconds, and plans only check the configuration
 
         super().__init__()
-        if channels != 3 or size < 32:
-            raise ValueError(
-                f"{architecture} needs 3 channels of at least 32 x 32 pixels, got {channels} of"
-                f" {size} x {size}"
-            )
+        check_images(architecture, channels, size)
         self.network = getattr(models, architecture)(weights=None)
         features = self.network.fc.in_features
         self.network.fc = nn.Identity() if dim is None else nn.Linear(features, dim)
@@ -45,3 +41,12 @@ class TorchvisionResNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """images: (n, 3, size, size) -> features (n, dim), not normalised."""
         return self.network(images)
+
+
+def check_images(architecture: str, channels: int, size: int) -> None:
+    """Raise ValueError for images that a network made for ImageNet cannot take."""
+    if channels != 3 or size < 32:
+        raise ValueError(
+            f"{architecture} needs 3 channels of at least 32 x 32 pixels, got {channels} of"
+            f" {size} x {size}"
+        )

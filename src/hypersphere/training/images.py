@@ -35,8 +35,7 @@ class EpochBatches:
         self.images = images
         self.numbers = [labels] if values is None else [labels, values]
         self.augmentation = training.data.augmentation
-        seed = derive("augmentation", training.settings.seed, epoch)
-        self.draws = torch.Generator().manual_seed(seed)
+        self.draws = augmentation_draws(training, epoch)
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -140,6 +139,12 @@ def batches_of_epoch(training: Training, labels: Tensor, epoch: int) -> list[np.
         return list(batches.epoch(labels.cpu().numpy(), draws))
     except ValueError as error:
         raise UserError(f"batches ({training.data.name}): {error}") from None
+
+
+def augmentation_draws(training: Training, epoch: int) -> torch.Generator:
+    """What the crops and flips of one epoch are drawn from, by (seed, epoch) alone."""
+    seed = derive("augmentation", training.settings.seed, epoch)
+    return torch.Generator().manual_seed(seed)
 
 
 def values_of(training: Training, targets: Mapping[str, Tensor]) -> Tensor | None:

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from hypersphere.data.transforms import Crops, crop_and_flip, draw_crops
-from hypersphere.seeds import derive
-from hypersphere.training.images import SmallImages, batches_of_epoch
+from hypersphere.training.images import SmallImages, augmentation_draws, batches_of_epoch
 from hypersphere.training.learner import Learner
 from hypersphere.training.resume import Say
 
@@ -49,8 +48,7 @@ def tables_of(images: SmallImages, epoch: int) -> tuple[list[int], dict[int, Tab
     loop would make (images.EpochBatches)."""
     training, augmentation = images.training, images.training.data.augmentation
     batches = batches_of_epoch(training, images.train[1], epoch)
-    seed = derive("augmentation", training.settings.seed, epoch)
-    generator = torch.Generator().manual_seed(seed)
+    generator = augmentation_draws(training, epoch)
     crops: dict[int, list[Crops]] = {}
     for batch in batches:
         drawn = Crops(None, None, None)

@@ -40,10 +40,14 @@ def together(
     that runs out of memory is given up and tried again with fewer beside it, at last alone.
     """
     waiting, flying, limit = deque(jobs), list[Flight[Job]](), in_flight
+    full = False
     while waiting or flying:
         while waiting and len(flying) < limit:
             job = waiting.popleft()
             flying.append(Flight(job, start(job), _at_once))
+        if full:  # now that the error, which held what the run had, is gone
+            _release()
+            full = False
         moved = False
         for flight in list(flying):
             if not flight.ready():
@@ -60,7 +64,7 @@ def together(
                     flying.remove(flight)
                     limit = len(flying)
                     waiting.appendleft(flight.job)
-                    _release()
+                    full = True
                     say(f"out of memory with {limit + 1} runs in flight: going on with {limit}")
                     continue
                 why = str(refused).splitlines()[0]
