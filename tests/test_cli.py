@@ -110,7 +110,7 @@ def test_a_copy_that_is_not_whole_is_as_good_as_none(capsys, data):
     assert f"cannot run here: nsl table2: {file} is missing" in out
     status, _, err = hypersphere(capsys, "run", *TABLE2)
     assert status == 2 and str(file) in err and "data get fashion_mnist --replace" in err
-    assert not list(Store().runs.glob("*"))
+    assert not list(Store().runs.glob("[!.]*"))
 
 
 def test_what_is_done_needs_no_data(capsys, data):
@@ -127,7 +127,7 @@ def test_unwritable_results_stop_before_anything_trains(capsys, monkeypatch, tmp
     monkeypatch.setenv("HYPERSPHERE_RESULTS", str(tmp_path / "file" / "results"))
     status, _, err = hypersphere(capsys, "run", "--item", "table2")
     assert status == 2 and "cannot be written" in err and "RESULTS=dir" in err
-    assert not list(Store().runs.glob("*"))
+    assert not list(Store().runs.glob("[!.]*"))
 
 
 def test_a_bad_line_costs_that_line_only(capsys):
@@ -150,7 +150,7 @@ def test_training_mistakes_stop_the_whole_multirun(monkeypatch):
     with pytest.raises(SystemExit) as stop:
         app.main()
     assert "num_unseen=30" in str(stop.value) and "\n" not in str(stop.value)
-    assert not list(Store().runs.glob("*"))
+    assert not list(Store().runs.glob("[!.]*"))
 
 
 def test_missing_data_stops_a_multirun_before_anything_trains(monkeypatch, data):
@@ -163,7 +163,7 @@ def test_missing_data_stops_a_multirun_before_anything_trains(monkeypatch, data)
     with pytest.raises(SystemExit) as stop:
         app.main()
     assert str(stop.value) == f"train: {error.value}"
-    assert not list(Store().runs.glob("*"))
+    assert not list(Store().runs.glob("[!.]*"))
 
 
 def test_jobs_that_are_done_need_no_data(data):

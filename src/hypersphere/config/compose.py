@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hypersphere import paths
+from hypersphere.config import composed
 from hypersphere.config.components import check
 from hypersphere.config.plain import Plain
 from hypersphere.config.training import Component, Training, check_training
@@ -76,11 +77,13 @@ def split_config(config: Mapping[str, Any]) -> tuple[Training, dict[str, Compone
 
 @lru_cache(maxsize=512)
 def _compose(overrides: tuple[str, ...]) -> tuple[DictConfig, frozenset[str]]:
-    with _hydra() as loader:
-        try:
-            config = hydra_compose("train", list(overrides))
-        except (HydraException, OmegaConfBaseException, ValueError) as error:
-            raise UserError(_explain(error, overrides, loader)) from None
+    if (config := composed.recall(overrides)) is None:
+        with _hydra() as loader:
+            try:
+                config = hydra_compose("train", list(overrides))
+            except (HydraException, OmegaConfBaseException, ValueError) as error:
+                raise UserError(_explain(error, overrides, loader)) from None
+        composed.keep(overrides, config)
     return config, _keys(config)
 
 
@@ -110,10 +113,7 @@ def register_datasets() -> None:
     its kind of images needs (conf/data), under its name."""
     options = ConfigStore.instance()
     for name in DATASETS:
-        try:
-            kind = "in_memory" if DATASETS[name].in_memory else "image_files"
-        except UserError:  # a damaged description: what is wrong is said when it is asked for
-            kind = "in_memory"
+        kind = "in_memory" if composed.in_memory(name) else "image_files"
         options.store(group="data", name=name, node={"defaults": [kind], "name": name})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -41,11 +42,17 @@ def _compose(
     for name, value in overrides.items():
         if name == "recipe":
             continue
-        if (paths.conf_dir() / name).is_dir():
+        if name in _groups(paths.conf_dir()):
             options.append(f"{name}={value}")
         else:
             values[name] = value
     return _composed(tuple(options), json.dumps(values, sort_keys=True))
+
+
+@cache
+def _groups(folder: Path) -> frozenset[str]:
+    """The option groups of the configuration in `folder`."""
+    return frozenset(path.name for path in folder.iterdir() if path.is_dir())
 
 
 @cache
@@ -63,7 +70,7 @@ def overrides_of(spec: ItemSpec, keys: Mapping[str, str], settings: PresetSpec) 
             )
         text = keys[column]
         if isinstance(chosen, str):
-            found[chosen] = yaml.safe_load(text)
+            found[chosen] = _value(text)
         elif text in chosen:
             found |= chosen[text]
         else:
@@ -73,6 +80,12 @@ def overrides_of(spec: ItemSpec, keys: Mapping[str, str], settings: PresetSpec) 
         name: filled(spec, instead(settings, name, value), keys, name)
         for name, value in found.items()
     }
+
+
+@cache
+def _value(text: str) -> Any:
+    """What a key's text is as a value; a few texts are asked for thousands of times."""
+    return yaml.safe_load(text)
 
 
 def instead(settings: PresetSpec, name: str, value: Any) -> Any:
