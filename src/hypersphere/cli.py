@@ -100,6 +100,11 @@ def _plan(options: argparse.Namespace) -> None:
         print(json.dumps(summary, indent=2))
         return
     print(f"preset {options.preset}: {summary['items']} items")
+    once = summary["once"]
+    print(
+        f"one seed, no variants: {once['trainings']} trainings for {once['table_cells']} table"
+        f" cells and {once['numbers_of_figures']} numbers of figures"
+    )
     print(
         f"trainings: {summary['trainings']} ({summary['trainings_of_the_items']} if nothing were"
         f" shared between items), {summary['trainings_missing']} missing"

@@ -87,6 +87,15 @@ class PlannedCell:
             for source in self.only(variant).sources:
                 yield from source.every_node()
 
+    def first_nodes(self) -> Iterator[Node]:
+        """What its first unit needs of its primary variant: of each setting, where it shows the
+        best of several, and of each cell that it is the largest of."""
+        settings = [each.nodes for each in self.alternatives.get("", ())]
+        for nodes in filter(None, settings or [self.nodes]):
+            yield next(iter(nodes.values()))
+        for cell in itertools.chain.from_iterable(source.cells for source in self.sources):
+            yield from cell.first_nodes()
+
 
 @dataclass(frozen=True, eq=False)
 class PlannedItem:
@@ -416,6 +425,12 @@ def _add(plan: Plan, node: Node, item: PlannedItem) -> None:
     users = plan.users.setdefault(node.id, [])
     if item not in users:
         users.append(item)
+
+
+def trained_for(node: Node) -> list[Training]:
+    """The training that a node is or judges, and the one that it starts from."""
+    found = node if isinstance(node, Training) else _training(node)
+    return [] if found is None else [found, *([found.base] if found.base else [])]
 
 
 def _training(node: Node) -> Training | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from hypersphere.papers.plan import Plan, blocked, expected_seconds, stale
+from hypersphere.papers.plan import Plan, blocked, expected_seconds, stale, trained_for
 from hypersphere.store import Store
 
 UNFINISHED = ("running", "queued", "interrupted", "failed")  # states that say more than missing
@@ -25,6 +25,7 @@ def plan_summary(plan: Plan, store: Store, workers: int) -> dict[str, Any]:
     known = not math.isnan(seconds)
     return {
         "items": len(plan.items),
+        "once": once(plan),
         "trainings_of_the_items": plan.requested(),
         "trainings": len(plan.trainings()),
         "shared": plan.requested() - len(plan.trainings()),
@@ -37,6 +38,26 @@ def plan_summary(plan: Plan, store: Store, workers: int) -> dict[str, Any]:
         "without_past_record": unknown,
         "hours": round(seconds / max(workers, 1) / 3600, 3) if known else None,
         "blocked": reasons,
+    }
+
+
+def once(plan: Plan) -> dict[str, int]:
+    """What the plan's tables and figures come to with one unit (seed, class split) and without
+    variants: trainings, each counted once; table cells and numbers of figures that come of one."""
+    trainings = set[str]()
+    count = {"table": 0, "figure": 0}
+    for item in plan.items:
+        kind = item.spec.name.rstrip("0123456789")
+        if kind not in count:
+            continue
+        for cell in item.cells:
+            found = {t.id for node in cell.first_nodes() for t in trained_for(node)}
+            count[kind] += bool(found)
+            trainings |= found
+    return {
+        "trainings": len(trainings),
+        "table_cells": count["table"],
+        "numbers_of_figures": count["figure"],
     }
 
 
