@@ -1,0 +1,1 @@
+"""The lines of `make bench`, by what they measure."""

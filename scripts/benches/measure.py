@@ -1,0 +1,70 @@
+"""Variants taking turns, and the file of this processor."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from hypersphere import paths, provenance
+from hypersphere.files import write_text
+
+Variants = dict[str, Callable[[], int]]  # each does some work and says how much
+
+
+class Bench:
+    """Measures lines, prints each and keeps it in the file of this processor."""
+
+    def __init__(self, rounds: int, only: str, machine: dict[str, Any]) -> None:
+        self.rounds, self.only, self.machine = rounds, only, machine
+        name = re.sub(r"[^a-z0-9]+", "-", machine["processor"].lower()).strip("-")
+        self.file = paths.results_dir() / "bench" / f"{name}.json"
+
+    def line(
+        self,
+        title: str,
+        variants: Callable[[], Variants],
+        unit: str = "img/s",
+        quality: Callable[[], dict[str, float]] = dict,
+    ) -> None:
+        """Take turns, then print what was done per second and the ratio to the first variant.
+
+        quality: numbers of what came out (largest cosines, say), by name.
+        """
+        if self.only not in title:
+            return
+        work = variants()
+        rates: dict[str, list[float]] = {name: [] for name in work}
+        for turn in range(self.rounds + 1):  # the first round warms up
+            for name, once in work.items():
+                started = time.perf_counter()
+                done = once()
+                if turn:
+                    rates[name].append(done / (time.perf_counter() - started))
+        print(f"\n{title}\n{'':<36}{f'{unit} min':>12}{'median':>12}{'max':>12}{'ratio':>8}")
+        first, kept = np.array(next(iter(rates.values()))), {}
+        for name, found in rates.items():
+            ratio = statistics.median(np.array(found) / first)
+            low, mid, high = min(found), statistics.median(found), max(found)
+            print(f"{name:<36}{low:>12,.0f}{mid:>12,.0f}{high:>12,.0f}{ratio:>8.2f}", flush=True)
+            kept[name] = {"min": low, "median": mid, "max": high, "ratio": ratio}
+        came_out = quality()
+        if came_out:
+            print(", ".join(f"{name} {number:.4f}" for name, number in came_out.items()))
+        self._keep(
+            title, {"unit": unit, "rounds": self.rounds, "variants": kept, "quality": came_out}
+        )
+
+    def _keep(self, title: str, found: dict[str, Any]) -> None:
+        known = json.loads(self.file.read_text()) if self.file.exists() else {"lines": {}}
+        known |= {"machine": self.machine, "versions": provenance.versions()}
+        # What is true of the moment goes with the line: how busy the machine was, and by what code.
+        found |= {"load": round(os.getloadavg()[0], 1), "commit": provenance.git()["commit"]}
+        known["lines"][title] = found
+        write_text(self.file, json.dumps(known, indent=2) + "\n")
