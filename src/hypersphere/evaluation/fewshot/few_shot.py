@@ -123,7 +123,7 @@ def evaluate(
     task = _Queries(queries.points, torch.from_numpy(own), vectors, len(novel))
     members = _members(where, classes, len(base))
     if not or_fewer:
-        _enough(members, novel, max(shots))
+        check_examples(members, novel, max(shots))
     hits, taken = [], []
     for draw in range(draws):
         chosen = _chosen(members, novel, max(shots), seed, draw)
@@ -191,7 +191,8 @@ def _members(where: np.ndarray, classes: list[Any], first: int) -> list[np.ndarr
     return np.split(np.argsort(where, kind="stable"), ends[:-1])[first:]
 
 
-def _enough(members: list[np.ndarray], novel: list[Any], most: int) -> None:
+def check_examples(members: Sequence[np.ndarray], novel: Sequence[Any], most: int) -> None:
+    """Raises ValueError naming the first novel class with fewer than `most` examples."""
     for c, own in zip(novel, members, strict=True):
         if len(own) < most:
             raise ValueError(
