@@ -1,5 +1,7 @@
 """One example of each new class: recall of each, and the page of images that shows it."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -10,11 +12,14 @@ from hypersphere.data.load import load
 from hypersphere.evaluation import exemplars, imprinting
 from hypersphere.execute import run_node
 from hypersphere.heads import Triplet
+from hypersphere.papers.plan import make_plan
+from hypersphere.papers.render import collect, judged_items
 from hypersphere.reporting import plots
 from hypersphere.reporting.cells import Cell, Item
 from hypersphere.reporting.kinds import Exemplars
-from hypersphere.store import artifacts, thumbnails
+from hypersphere.store import Store, artifacts, thumbnails
 from tests.test_imprinting_augmented import base, trained  # noqa: F401  (fixtures)
+from tests.toy import declare, run_all
 
 
 @pytest.fixture
@@ -105,6 +110,29 @@ def test_one_record_and_its_page(base, tmp_path):  # noqa: F811
         plot=Exemplars(kind="exemplars"),
     )  # fmt: skip
     assert plots.write(nothing, tmp_path) is None
+
+
+def test_a_declared_item_draws_its_page_from_records_alone(toy, tmp_path):  # noqa: F811
+    """As a paper's figure is declared: a number per class, the page of the first seed."""
+    item = {
+        "title": "exemplars", "grid": {"class": ["lowest", "median", "9"]}, "rows": ["class"],
+        "columns": [], "unit": "draw", "margin": 2.0, "scale": 100, "presets": {"quick": {"seeds": [0]}},
+        "metric": "exemplars/recall/{class}", "metric_label": "recall@1 (%)",
+        "overrides": {"evaluations": "exemplars", "split": "base_novel", "split.num_base": 6},
+        "plot": {"kind": "exemplars", "columns": 4},
+    }  # fmt: skip
+    declare(toy, "figure1", item)
+    plan, store = make_plan("quick", ["toy"], ["figure1"]), Store()
+    run_all(plan, store)
+    collect(plan, store, "quick")
+    (made,) = judged_items(plan.items[0], store)
+    lowest, median, nine = made.cells
+    assert len(nine.values) == 5 and all(lowest.values[k] <= nine.values[k] for k in nine.values)
+    assert list(nine.arrays) == ["0"]
+    written = [path.read_bytes() for path in plots.write(made, tmp_path / "a")]
+    shutil.rmtree(store.runs)  # what is committed is enough
+    (again,) = judged_items(plan.items[0], Store())
+    assert [path.read_bytes() for path in plots.write(again, tmp_path / "b")] == written
 
 
 def test_thumbnails_keep_small_images_and_fit(tmp_path):

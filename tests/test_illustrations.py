@@ -162,6 +162,10 @@ def test_an_imprinted_example_takes_its_region_from_its_neighbours():
     )
     assert before["new"] == 0 and before["kept"] == after["kept"] == 100
     assert after["angle"] == pytest.approx(0, abs=0.1) and before["angle"] > 30
+    turned = before["scatter"]["targets"].astype(float) @ [
+        math.cos(math.radians(305)), math.sin(math.radians(305))
+    ]  # fmt: skip
+    assert before["angle"] == pytest.approx(math.degrees(math.acos(turned.max())), abs=1e-3)
     first, second = before["scatter"], after["scatter"]
     assert len(first["targets"]) == 4 and len(second["targets"]) == 5
     assert second["targets"][:4] == pytest.approx(first["targets"], abs=1e-6)

@@ -147,7 +147,7 @@ def decision_regions(
 
     Numbers: `new`, share of the points that fall to the new class, in per cent; `kept`, share of
     the other points that are classified as before, in per cent; `angle`, between the example and
-    the last class vector in degrees. Artifact `scatter`: `outputs` random points of the unit
+    the nearest class vector in degrees. Artifact `scatter`: `outputs` random points of the unit
     disc, the class predicted of each as labels, the class vectors as targets. Raises ValueError for
     a head that cannot be imprinted.
     """
@@ -181,9 +181,14 @@ def decision_regions(
     return {
         "new": 100 * (~old).double().mean().item(),
         "kept": 100 * (before == after)[old].double().mean().item(),
-        "angle": F.cosine_similarity(one, vectors[-1:]).clamp(-1, 1).acos().rad2deg().item(),
+        "angle": _closest_to(one, vectors),
         "scatter": _scatter(points, after, vectors),
     }
+
+
+def _closest_to(one: Tensor, points: Tensor) -> float:
+    """Degrees between a point (1, dim) and the nearest of points (n, dim)."""
+    return cosine(one.double(), points.double()).max().clamp(-1, 1).acos().rad2deg().item()
 
 
 def _directions(degrees: Tensor) -> Tensor:
