@@ -6,10 +6,12 @@ network instead of its embeddings.
 
 from hypersphere.evaluation.class_similarity import class_similarity
 from hypersphere.evaluation.class_vectors import class_vectors
+from hypersphere.evaluation.exemplars import exemplars
 from hypersphere.evaluation.feature_map import feature_map
 from hypersphere.evaluation.geometry import geometry
 from hypersphere.evaluation.held_out_classes import held_out_classes
 from hypersphere.evaluation.imprinting import imprinting
+from hypersphere.evaluation.imprinting_augmented import imprinting_augmented
 from hypersphere.evaluation.incremental import incremental
 from hypersphere.evaluation.novel import novel_classes
 from hypersphere.evaluation.random_classes import random_classes
@@ -20,10 +22,12 @@ from hypersphere.evaluation.values import values
 __all__ = [
     "class_similarity",
     "class_vectors",
+    "exemplars",
     "feature_map",
     "geometry",
     "held_out_classes",
     "imprinting",
+    "imprinting_augmented",
     "incremental",
     "novel_classes",
     "random_classes",

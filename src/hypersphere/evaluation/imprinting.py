@@ -3,7 +3,7 @@ et al. 2018), for every number of shots and every draw in one call."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -34,8 +34,8 @@ def imprinting(
 ) -> Findings:
     """Test accuracy with the trained class vectors of the seen classes, and for the unseen ones
 
-    * `mean`: imprinted weights, the unit mean of `shots` unit embeddings (section 3.2);
-    * `nearest`: the nearest of them instead of their mean (section 4.2, figure 6);
+    * `mean`: imprinted weights, the unit mean of `shots` unit embeddings (section 4.2);
+    * `nearest`: the nearest of them instead of their mean (section 6.2, figure 6);
     * `random`: Xavier uniform class vectors, one set per draw and no examples: the start of
       `Rand-noFT`.
 
@@ -50,17 +50,7 @@ def imprinting(
 
     Raises ValueError when the split has no unseen class or a class too few images.
     """
-    if not split.unseen:
-        raise ValueError("there are no unseen classes: choose split=base_novel")
-    seen = torch.tensor(split.seen)
-    vectors = None
-    if not head.not_imprintable:
-        vectors = head.trained(embeddings.train, embeddings.train_labels, seen, True)
-    given = {
-        "embeddings": embeddings.train, "labels": embeddings.train_labels,
-        "test": embeddings.test, "test_labels": embeddings.test_labels,
-        "base": split.seen, "novel": split.unseen, "base_vectors": vectors,
-    }  # fmt: skip
+    given = beside_trained(head, embeddings, split)
     found: Findings = {}
     for rule in rules:
         if rule == "random":
@@ -77,12 +67,30 @@ def imprinting(
             found["one_shot"] = {
                 "classes": np.array(split.unseen),
                 "examples": few.examples[:, :, 0],
-                **{f"recall_{k}": v[0][:, len(seen) :] for k, v in few.recalls.items()},
+                **{f"recall_{k}": v[0][:, len(split.seen) :] for k, v in few.recalls.items()},
             }
     return found
 
 
 imprinting.needs_unseen = True  # type: ignore[attr-defined]
+
+
+def beside_trained(head: Head, embeddings: Embeddings, split: Split) -> dict[str, Any]:
+    """What `fewshot.evaluate` is given to judge unseen classes beside a head's trained ones.
+
+    Raises ValueError when there are none.
+    """
+    if not split.unseen:
+        raise ValueError("there are no unseen classes: choose split=base_novel")
+    vectors = None
+    if not head.not_imprintable:
+        seen = torch.tensor(split.seen)
+        vectors = head.trained(embeddings.train, embeddings.train_labels, seen, True)
+    return {
+        "embeddings": embeddings.train, "labels": embeddings.train_labels,
+        "test": embeddings.test, "test_labels": embeddings.test_labels,
+        "base": split.seen, "novel": split.unseen, "base_vectors": vectors,
+    }  # fmt: skip
 
 
 def _xavier(split: Split, dim: int, seed: int, draw: int) -> Tensor:

@@ -192,7 +192,21 @@ class Schematic(_Plot):
         return "diagram"
 
 
+class Exemplars(_Plot):
+    """Images in rows of `columns`: the one example of some new classes, with how many test images
+    of its class it recognises, then test images that were recognised and that were mistaken, each
+    above the example it was taken for. Of the first unit. Reads the artifact `exemplars`
+    (evaluation/exemplars.py)."""
+
+    kind: Literal["exemplars"]
+    columns: Annotated[int, pydantic.Field(ge=1)] = 8
+
+    @property
+    def artifact(self) -> str:
+        return "exemplars"
+
+
 Plot = Annotated[
-    Dots | Nothing | Lines | Scatter | Embedding | Bars | Matrices | Schematic,
+    Dots | Nothing | Lines | Scatter | Embedding | Bars | Matrices | Schematic | Exemplars,
     pydantic.Field(discriminator="kind"),
 ]

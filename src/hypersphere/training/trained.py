@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from hypersphere.config import Training
+from hypersphere.config.data import Augmentation
 from hypersphere.data.facts import Dataset
+from hypersphere.evaluation.embeddings import Embeddings
 
 CHUNK = 500  # images at once
 
 
 class TrainedNetwork:
-    """The network of a finished run, its `head` (on the CPU, where embeddings come back to), and
-    what it was trained on. It computes on a GPU if there is one."""
+    """The network of a finished run, its `head` (on the CPU, where embeddings come back to), its
+    saved `embeddings`, and what it was trained on. It computes on a GPU if there is one."""
 
     def __init__(self, training: Training, folder: Path) -> None:
         from hypersphere.training.train import load_network  # takes a second, and plans need none
 
-        self.training = training
+        self.training, self.folder = training, folder
         network = load_network(training, folder)
         self.network = network.to("cuda" if torch.cuda.is_available() else "cpu")
         self.head = network.head.cpu()
@@ -33,10 +38,39 @@ class TrainedNetwork:
     def dataset_name(self) -> str:
         return self.training.data.name
 
+    @cached_property
+    def embeddings(self) -> Embeddings:
+        from hypersphere.training.start import EMBEDDINGS
+
+        return Embeddings.read(self.folder / EMBEDDINGS)
+
     def embed(self, images: Tensor) -> Tensor:
         """Images (n, c, h, w) uint8 -> embeddings (n, dim) float32 on the CPU, in evaluation mode
         and the training's precision, normalised as its own images were."""
+        return self.embed_batches(images.split(CHUNK))
+
+    def embed_batches(self, batches: Iterable[Tensor]) -> Tensor:
+        """The same of images that come in batches."""
         from hypersphere.training.network import embed_batches
 
-        precision = self.training.settings.precision
-        return embed_batches(self.network, images.split(CHUNK), precision)
+        return embed_batches(self.network, batches, self.training.settings.precision)
+
+    def embed_augmented(
+        self,
+        positions: Tensor,
+        versions: int,
+        seeds: tuple[str | int, ...],
+        augmentation: Augmentation | None = None,
+    ) -> Tensor:
+        """Embeddings (versions, n, dim) of augmented versions of training images (see
+        pictures.augmented)."""
+        from hypersphere.training.pictures import augmented
+
+        batches = augmented(self.training, positions, versions, seeds, augmentation)
+        return self.embed_batches(batches).unflatten(0, (versions, len(positions)))
+
+    def as_seen(self, split: Literal["train", "test"], positions: Tensor) -> list[Tensor]:
+        """Images (c, h, w) uint8 of a split (see pictures.as_seen)."""
+        from hypersphere.training.pictures import as_seen
+
+        return as_seen(self.training, split, positions)

@@ -9,6 +9,7 @@ from hypersphere.reporting.kinds import (
     Bars,
     Dots,
     Embedding,
+    Exemplars,
     Lines,
     Matrices,
     Nothing,
@@ -16,7 +17,16 @@ from hypersphere.reporting.kinds import (
     Scatter,
     Schematic,
 )
-from hypersphere.reporting.plots import bars, dots, embedding, lines, matrices, scatter, schematic
+from hypersphere.reporting.plots import (
+    bars,
+    dots,
+    embedding,
+    exemplars,
+    lines,
+    matrices,
+    scatter,
+    schematic,
+)
 
 __all__ = ["Plot", "write"]
 
@@ -38,5 +48,7 @@ def write(item: Item, folder: Path) -> tuple[Path, Path] | None:
             return bars.write(item, item.plot, folder)
         case Matrices():
             return matrices.write(item, item.plot, folder)
+        case Exemplars():
+            return exemplars.write(item, item.plot, folder)
         case Schematic():
             return schematic.write(item, folder)
