@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -36,16 +37,23 @@ def node_of(
 def _compose(
     key: str, preset: str, overrides: Selection, seed: int
 ) -> tuple[Training, dict[str, Component]]:
+    groups = _groups(paths.conf_dir())
     recipe = "/".join(["paper=" + key, *filter(None, [overrides.get("recipe")]), preset])
     options, values = [recipe], {"seed": seed}
     for name, value in overrides.items():
         if name == "recipe":
             continue
-        if (paths.conf_dir() / name).is_dir():
+        if name in groups:
             options.append(f"{name}={value}")
         else:
             values[name] = value
     return _composed(tuple(options), json.dumps(values, sort_keys=True))
+
+
+@cache
+def _groups(conf: Path) -> frozenset[str]:
+    """Names of the groups of configurations: the folders of `conf`."""
+    return frozenset(folder.name for folder in conf.iterdir() if folder.is_dir())
 
 
 @cache
