@@ -55,7 +55,7 @@ test-cluster: $(READY)  ## a real SLURM and Ray on this machine (installs them; 
 	@test "`id -u`" = 0 || { echo 'make test-cluster starts a SLURM of its own, which needs root'; exit 1; }
 	command -v slurmctld >/dev/null && command -v munged >/dev/null || \
 	  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends slurm-wlm munge; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'submitit>=1.5' 'ray>=2.40'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[slurm,ray]'
 	$(BIN)/python -m pytest tests/slurm tests/test_launch.py
 
 bench: $(READY)  ## every speed figure as a ratio, side by side, in one run

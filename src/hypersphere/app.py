@@ -117,3 +117,7 @@ def job(config: DictConfig) -> None:
     for node in _nodes(training, evaluations):
         _print_numbers(run_node(node, store))
     print(f"record: {store.folder(training.id) / 'record.json'}")
+
+
+if __name__ == "__main__":  # where there is no scripts/train.py: an installed package
+    main()

@@ -233,10 +233,10 @@ def _start_worker(store: Store) -> None:
     global _worker_store
     _worker_store = store
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """A worker whose parent was killed would train on, beside whoever takes over."""
     parent = multiprocessing.parent_process()
     assert parent is not None

@@ -21,7 +21,8 @@ class Plain:
     """The configuration `config` with its interpolations still open.
 
     `with_values` gives what `OmegaConf.update` and a resolution would, or None where only those
-    can tell: a value missing, a table merged into a table, an interpolation of an unusual kind.
+    can tell: a value missing, a table with keys of its own merged into a table, an interpolation of
+    an unusual kind.
     """
 
     def __init__(self, config: DictConfig) -> None:
@@ -44,9 +45,16 @@ class Plain:
         tree = _copy(self._tree)
         for name, value in values.items():
             place, key = _place(tree, name)
-            if "${" in str(value) or (isinstance(value, Mapping) and isinstance(place[key], dict)):
+            if "${" in str(value):
                 return None
-            place[key] = _copy(value)
+            if isinstance(value, Mapping) and isinstance(old := place[key], dict):
+                # Merged: what the value does not speak of stays.
+                known = all(k in old and not isinstance(old[k], dict) for k in value)
+                if not known or any(".".join(path).startswith(f"{name}.") for path in self._open):
+                    return None
+                old |= _copy(value)
+            else:
+                place[key] = _copy(value)
         for path, (text, reads) in self._open.items():
             if ".".join(path) in values:
                 continue

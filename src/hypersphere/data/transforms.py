@@ -53,6 +53,10 @@ class Crops:
     columns: Tensor | None
     mirrored: Tensor | None
 
+    def part(self, of: slice) -> Crops:
+        """Those of some of the images."""
+        return Crops(*(None if each is None else each[of] for each in vars(self).values()))
+
 
 def draw_crops(b: int, padding: int, flip: bool, generator: torch.Generator) -> Crops:
     """Random crops after zero `padding` (pixels) and horizontal flips, each image its own draw,

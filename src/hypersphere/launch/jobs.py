@@ -19,6 +19,7 @@ from typing import Any
 
 from hypersphere import paths, provenance
 from hypersphere.config import Node
+from hypersphere.devices import DEVICES
 from hypersphere.errors import UserError
 from hypersphere.files import write_text
 from hypersphere.launch.frozen import freeze, thaw
@@ -50,7 +51,12 @@ class Job:
 
 
 def write_job(
-    file: Path, nodes: Sequence[Node], runs_per_device: int, threads: int, fail_fast: bool
+    file: Path,
+    nodes: Sequence[Node],
+    runs_per_device: int,
+    threads: int,
+    fail_fast: bool,
+    devices: int = 1,
 ) -> Job:
     """Freeze `nodes` in a job's file. Raises UserError where a node cannot be frozen."""
     frozen = [json.loads(json.dumps(freeze(node))) for node in nodes]
@@ -62,6 +68,7 @@ def write_job(
         "places": dict(zip(PLACES, map(str, (data, runs, results)), strict=True)),
         "runs_per_device": runs_per_device,
         "threads": threads,
+        "devices": devices,
         "fail_fast": fail_fast,
         "nodes": frozen,
     }
@@ -84,6 +91,7 @@ def work(file: str, engine: str, parent: int = 0) -> None:
     content = _content(path)
     os.environ.update(content["places"])
     os.environ["OMP_NUM_THREADS"] = str(content["threads"])
+    os.environ[DEVICES] = str(content.get("devices", 1))
     if not os.environ.get("SLURM_JOB_ID"):
         os.environ[leases.JOB] = engine
     if parent:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hypersphere.config import Node
+from hypersphere.devices import devices
 from hypersphere.errors import UserError
 from hypersphere.execute import Outcome, Say
 from hypersphere.launch import jobs
@@ -66,10 +67,9 @@ def submit(
     """Freeze `nodes` in jobs, hand them to the engine and note in the store that they wait."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     folder = store.runs / jobs.FOLDER / f"{stamp}-{uuid.uuid4().hex[:6]}"
+    how = settings.runs_per_device, settings.threads, fail_fast, settings.devices or devices()
     found = [
-        jobs.write_job(
-            folder / f"{index}.json", batch, settings.runs_per_device, settings.threads, fail_fast
-        )
+        jobs.write_job(folder / f"{index}.json", batch, *how)
         for index, batch in enumerate(batches(nodes, settings.runs_per_job))
     ]
     for job in found:

@@ -23,6 +23,8 @@ class Settings(pydantic.BaseModel):
     runs_per_job: trainings that one job works on (with what judges them), one after another but for
     runs_per_device: trainings in flight at a time inside a job.
     threads: of each training; one makes the numbers those of a local run, bit for bit.
+    devices: that each training is shared between (training/several.py), which its job must have;
+    None: HYPERSPHERE_DEVICES when it is submitted, else one.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", strict=True)
@@ -31,6 +33,7 @@ class Settings(pydantic.BaseModel):
     runs_per_job: Count = 1
     runs_per_device: Count = 1
     threads: Count = 1
+    devices: Count | None = None
 
     def with_jobs(self, jobs: int) -> Settings:
         """The same with so many jobs at a time (`--workers`)."""

@@ -37,12 +37,13 @@ def node_of(
 def _compose(
     key: str, preset: str, overrides: Selection, seed: int
 ) -> tuple[Training, dict[str, Component]]:
+    groups = _groups(paths.conf_dir())
     recipe = "/".join(["paper=" + key, *filter(None, [overrides.get("recipe")]), preset])
     options, values = [recipe], {"seed": seed}
     for name, value in overrides.items():
         if name == "recipe":
             continue
-        if name in _groups(paths.conf_dir()):
+        if name in groups:
             options.append(f"{name}={value}")
         else:
             values[name] = value
@@ -50,9 +51,9 @@ def _compose(
 
 
 @cache
-def _groups(folder: Path) -> frozenset[str]:
-    """The option groups of the configuration in `folder`."""
-    return frozenset(path.name for path in folder.iterdir() if path.is_dir())
+def _groups(conf: Path) -> frozenset[str]:
+    """Names of the groups of configurations: the folders of `conf`."""
+    return frozenset(folder.name for folder in conf.iterdir() if folder.is_dir())
 
 
 @cache

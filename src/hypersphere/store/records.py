@@ -13,6 +13,8 @@ from hypersphere.provenance import SCHEMA
 
 Record = dict[str, Any]
 
+_NOT_FINITE = ("NaN", "Infinity", "-Infinity")
+
 
 def encode(record: Record) -> str:
     """One line of JSON with sorted keys; NaN and infinities become strings, as JSON has none."""
@@ -29,7 +31,8 @@ def decode(text: str) -> Record:
         raise ValueError("not a record (needs schema, run_id and kind)")
     if record["schema"] > SCHEMA:
         raise ValueError(f"written by a newer hypersphere (schema {record['schema']} > {SCHEMA})")
-    return _numbers(record)
+    # Most records have no such number, and going through all of a curve takes longer than reading.
+    return _numbers(record) if any(f'"{word}"' in text for word in _NOT_FINITE) else record
 
 
 def read_lines(path: Path) -> tuple[dict[str, Record], list[str]]:
@@ -96,6 +99,6 @@ def _numbers(value: Any) -> Any:
         return {k: _numbers(v) for k, v in value.items()}
     if isinstance(value, list):
         return [_numbers(v) for v in value]
-    if value in ("NaN", "Infinity", "-Infinity"):
+    if value in _NOT_FINITE:
         return float(value)
     return value

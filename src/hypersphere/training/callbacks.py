@@ -24,7 +24,8 @@ class EpochLog(Checkpoint):
         self.folder, self.epochs, self.say = folder, epochs, say
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        log_epoch(self.folder, module.learner.history[-1], self.epochs, self.say)
+        if trainer.is_global_zero:
+            log_epoch(self.folder, module.learner.history[-1], self.epochs, self.say)
 
 
 class ResumePoint(Checkpoint):
@@ -34,7 +35,10 @@ class ResumePoint(Checkpoint):
         self.path = folder / RESUME
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        write_atomically(self.path, trainer.save_checkpoint)
+        if trainer.is_global_zero:
+            write_atomically(self.path, trainer.save_checkpoint)
+        else:  # waits for the one that writes
+            trainer.save_checkpoint(self.path)
 
 
 class quiet:

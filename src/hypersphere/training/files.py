@@ -21,11 +21,13 @@ from hypersphere.data.listing import DataError
 from hypersphere.data.load import UNREADABLE, FileSet, load_files
 from hypersphere.seeds import derive
 from hypersphere.training.images import (
+    ALONE,
     Everything,
     batches_of_epoch,
     chosen_images,
     of_seen_classes,
     seen_labels,
+    share_of,
     values_of,
 )
 
@@ -35,6 +37,8 @@ SHARE = 0.25  # of the memory that is free, for decoded images of one split
 
 class FileImages:
     """The same as SmallImages, for datasets whose images lie in files of any size."""
+
+    share = ALONE
 
     def __init__(self, training: Training) -> None:
         self.training = training
@@ -68,7 +72,8 @@ class FileImages:
         view = View(self.views, self.views.train, self.views.flip, seeds)
         images = Viewed(self.decoded["train"], self.train.labels, view, self.values)
         batches = batches_of_epoch(self.training, self.train.labels, epoch)
-        return _loader(images, batch_sampler=[batch.tolist() for batch in batches])
+        mine = [batch[share_of(len(batch), self.share)].tolist() for batch in batches]
+        return _loader(images, batch_sampler=mine)
 
     def train_labels(self) -> Tensor:
         """Labels (n,) of the images trained on, held-out ones left out."""

@@ -17,11 +17,13 @@ from hypersphere.seeds import derive, generator
 from hypersphere.training.network import Everything
 
 CHUNK = 500  # images per batch where nothing is trained
+ALONE = (0, 1)  # the share of a process that trains by itself
 
 
 class EpochBatches:
     """The batches of one epoch: (images (b, c, h, w) uint8, labels (b,)), augmented if asked, and
-    where `values` (n,) are given a third part, theirs (b,)."""
+    where `values` (n,) are given a third part, theirs (b,). Of each batch, the `share` of this
+    process (share_of)."""
 
     def __init__(
         self,
@@ -30,7 +32,9 @@ class EpochBatches:
         labels: Tensor,
         epoch: int,
         values: Tensor | None = None,
+        share: tuple[int, int] = ALONE,
     ) -> None:
+        self.share = share
         self.batches = batches_of_epoch(training, labels, epoch)
         self.images = images
         self.numbers = [labels] if values is None else [labels, values]
@@ -42,13 +46,14 @@ class EpochBatches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         for batch in self.batches:
-            index = torch.from_numpy(batch).to(self.images.device)
+            mine = share_of(len(batch), self.share)
+            index = torch.from_numpy(batch[mine]).to(self.images.device)
             if self.augmentation is None:
                 # whole images, copied as they lie: 15 times as fast as images[index]
                 images = self.images.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
             else:
                 padding, flip = self.augmentation.crop_padding, self.augmentation.flip
-                crops = draw_crops(len(batch), padding, flip, self.draws)
+                crops = draw_crops(len(batch), padding, flip, self.draws).part(mine)
                 images = crop_and_flip(self.images, index, padding, crops)
             yield images, *(numbers[index] for numbers in self.numbers)
 
@@ -70,8 +75,11 @@ class SmallImages:
     """Training images of the seen classes; test images of the seen classes for the curve, and the
     held-out training images where the configuration asks for some.
 
-    Labels are 0 .. num_seen - 1 in the order of the sorted seen classes.
+    Labels are 0 .. num_seen - 1 in the order of the sorted seen classes. share: (which, of how
+    many) part of each batch to train on is this process's.
     """
+
+    share = ALONE
 
     def __init__(self, training: Training) -> None:
         self.training = training
@@ -97,7 +105,7 @@ class SmallImages:
 
     def batches(self, epoch: int) -> EpochBatches:
         """Those of an epoch (0, 1, ...)."""
-        return EpochBatches(self.training, *self.train, epoch, self.values)
+        return EpochBatches(self.training, *self.train, epoch, self.values, self.share)
 
     def train_labels(self) -> Tensor:
         """Labels (n,) of the images trained on, held-out ones left out."""
@@ -139,6 +147,13 @@ def batches_of_epoch(training: Training, labels: Tensor, epoch: int) -> list[np.
         return list(batches.epoch(labels.cpu().numpy(), draws))
     except ValueError as error:
         raise UserError(f"batches ({training.data.name}): {error}") from None
+
+
+def share_of(size: int, share: tuple[int, int]) -> slice:
+    """Positions in a batch of `size` that are those of process `share[0]` of `share[1]`: all of
+    them among the processes, in order, and as many each, or one fewer."""
+    which, processes = share
+    return slice(which * size // processes, (which + 1) * size // processes)
 
 
 def augmentation_draws(training: Training, epoch: int) -> torch.Generator:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -31,7 +31,13 @@ class Learner:
     seconds); it travels in the resume point, so a resumed run keeps the curve, and so do the `best`
     weights where the configuration selects by one of these. class_weights: (classes,) or None. few:
     labels of the classes with few images.
+
+    whole, backward: where several devices share each batch (several.py), what makes the embeddings
+    and labels of a share those of the whole batch, and how gradients come to all of them.
     """
+
+    whole: Callable[..., tuple[Tensor, ...]] | None = None
+    backward: Callable[[Tensor], None] = staticmethod(Tensor.backward)
 
     def __init__(self, training: Training) -> None:
         self.training = training
@@ -62,6 +68,8 @@ class Learner:
         """Loss of one batch. images: (n, c, h, w) uint8; labels: (n,) among the seen classes;
         values: (n,) where the head learns a number of each image."""
         embeddings = self.network(images)
+        if self.whole is not None:
+            embeddings, labels, *values = self.whole(embeddings, labels, *values)
         # Losses stay in float32: bfloat16 cosines would move the few-shot results.
         with torch.autocast(embeddings.device.type, enabled=False):
             weights = None if self.class_weights is None else self.class_weights[labels]
@@ -72,7 +80,7 @@ class Learner:
         with self.autocast():
             loss = self.loss(*batch)
         optimizer.zero_grad()
-        loss.backward()  # not under autocast, which would round the loss's own gradient
+        self.backward(loss)  # not under autocast, which would round the loss's own gradient
         optimizer.step()
         return loss.detach()
 

@@ -4,18 +4,50 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import Tensor
 
+from hypersphere.training.callbacks import EpochLog, ResumePoint, quiet
 from hypersphere.training.files import FileImages
 from hypersphere.training.images import SmallImages
 from hypersphere.training.learner import Learner
+from hypersphere.training.resume import RESUME, Say, usable
 
 CALL = 16  # steps per call of training_step
 
 Batch = tuple[Tensor, ...]
+
+
+def fit(
+    learner: Learner, images: SmallImages | FileImages, folder: Path, say: Say, **devices: Any
+) -> torch.device:
+    """Train with Lightning's own loop, on one device unless `devices` (the trainer's accelerator,
+    devices, strategy) say otherwise; returns the device of this process."""
+    epochs = learner.schedule.epochs
+    with quiet():
+        trainer = pl.Trainer(
+            **{"accelerator": "auto", "devices": 1, **devices},
+            max_epochs=epochs,
+            reload_dataloaders_every_n_epochs=1,  # the order of batches is seeded by epoch
+            use_distributed_sampler=False,  # which image is whose is said by the images themselves
+            limit_val_batches=1.0 if learner.network.head.classifies else 0,
+            callbacks=[ResumePoint(folder), EpochLog(folder, epochs, say)],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            default_root_dir=folder,
+            plugins=[LightningEnvironment()],  # a job of SLURM's is requeued by its launcher
+        )
+        resume = folder / RESUME if usable(folder / RESUME, say) else None
+        images.setup(trainer.strategy.root_device)
+        trainer.fit(TrainingModule(learner, images), ckpt_path=resume, weights_only=True)
+    return trainer.strategy.root_device
 
 
 class TrainingModule(pl.LightningModule):
@@ -47,6 +79,8 @@ class TrainingModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         self._stop_if_diverged()
+        if self.trainer.world_size > 1:
+            self.learner.backward = self.manual_backward  # which sums over the processes
         self.learner.prepare(self.images.train_labels(), self.images.train_values())
 
     def on_train_epoch_start(self) -> None:
@@ -67,6 +101,8 @@ class TrainingModule(pl.LightningModule):
         for scheduler in self.trainer.lr_scheduler_configs:
             scheduler.scheduler.step()
         self.learner.end_epoch(self.current_epoch)
+        if (devices := self.trainer.world_size) > 1:
+            self.learner.history[-1]["devices"] = devices
         self._stop_if_diverged()
 
     def _stop_if_diverged(self) -> None:

@@ -8,27 +8,24 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
-import pytorch_lightning as pl
 import torch
 import yaml
-from pytorch_lightning.plugins.environments import LightningEnvironment
 from safetensors.torch import load_file, save_file
 
 from hypersphere import provenance
 from hypersphere.config import Training
+from hypersphere.devices import devices
 from hypersphere.errors import UserError
 from hypersphere.files import write_atomically, write_text
 from hypersphere.store import Store
 from hypersphere.store.records import Record
-from hypersphere.training import packed
-from hypersphere.training.callbacks import EpochLog, ResumePoint, quiet
+from hypersphere.training import module, packed, several
 from hypersphere.training.files import FileImages
 from hypersphere.training.images import SmallImages
 from hypersphere.training.learner import FEW, WATCHED, Learner
-from hypersphere.training.module import TrainingModule
 from hypersphere.training.network import Network, embed
 from hypersphere.training.packed import Ready
-from hypersphere.training.resume import RESUME, Say, usable
+from hypersphere.training.resume import RESUME, Say
 from hypersphere.training.start import EMBEDDINGS, MODEL, start_from
 
 NUMBERS = ("loss", "validation_loss", *WATCHED, FEW)  # of an epoch that are no times
@@ -139,41 +136,16 @@ def _train(
         weights, names = backbone.load_pretrained()
         learner.network.inherited = {f"backbone.{name}" for name in names}
     images = SmallImages(training) if training.dataset.in_memory else FileImages(training)
-    device = packed.device_for(learner, folder, say)
-    if device is not None:
+    if (number := devices()) > 1:
+        device = several.fit(learner, images, folder, say, number)
+    elif (device := packed.device_for(learner, folder, say)) is not None:
         assert isinstance(images, SmallImages)
         yield from packed.fit(learner, images, folder, say, device)
     else:
-        device = _fit_by_lightning(learner, images, folder, say)
+        device = module.fit(learner, images, folder, say)
     record = _finish(learner, images, folder, device)
     # sha256 of the file they were read from
     return record | ({"pretrained": weights} if weights else {})
-
-
-def _fit_by_lightning(
-    learner: Learner, images: SmallImages | FileImages, folder: Path, say: Say
-) -> torch.device:
-    """Train with Lightning's own loop; returns the device it chose."""
-    epochs = learner.schedule.epochs
-    with quiet():
-        trainer = pl.Trainer(
-            accelerator="auto",
-            devices=1,
-            max_epochs=epochs,
-            reload_dataloaders_every_n_epochs=1,  # the order of batches is seeded by epoch
-            limit_val_batches=1.0 if learner.network.head.classifies else 0,
-            callbacks=[ResumePoint(folder), EpochLog(folder, epochs, say)],
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            default_root_dir=folder,
-            plugins=[LightningEnvironment()],  # a job of SLURM's is requeued by its launcher
-        )
-        resume = folder / RESUME if usable(folder / RESUME, say) else None
-        images.setup(trainer.strategy.root_device)
-        trainer.fit(TrainingModule(learner, images), ckpt_path=resume, weights_only=True)
-    return trainer.strategy.root_device
 
 
 def _finish(
@@ -192,6 +164,8 @@ def _finish(
     record = provenance.stamp(training, embedding_started, str(device))
     # A resumed run's epochs before the interruption count too.
     record["seconds"] = round(record["seconds"] + sum(e["seconds"] for e in learner.history), 1)
+    if (most := max(entry.get("devices", 1) for entry in learner.history)) > 1:
+        record["hardware"]["devices"] = most
     return record | {
         "parent": training.parent,
         "config": training.raw,

@@ -1,0 +1,134 @@
+#!/usr/bin/env python
+"""A plan of thousands of runs: seconds and memory to expand it, hash it and report its state.
+
+python scripts/scale.py --runs 10000      prints figures as JSON
+
+The plan is that of a paper's item with as many repeats as it takes. Half of its runs are done, in
+records of their own or in a table of records; of the others some are queued, failed, interrupted,
+or at work while the status is asked for, by a process that knows nothing yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from hypersphere import cli, provenance
+from hypersphere.papers import spec
+from hypersphere.papers.plan import Plan, make_plan
+from hypersphere.store import Store
+from hypersphere.store.records import Record, write_lines
+
+PRESET, PAPER, ITEM = "paper", "nsl", "table2"
+EPOCHS = 40  # in the curve of a record
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=10_000, help="of the plan, at least")
+    parser.add_argument("--ask", type=int, help=argparse.SUPPRESS)  # repeats: the second process
+    options = parser.parse_args()
+    print(json.dumps(ask(options.ask) if options.ask else measure(options.runs), indent=2))
+
+
+def measure(runs: int) -> dict[str, object]:
+    """The figures of a plan of at least so many runs, over a store made for it."""
+    each = len(planned(1).nodes)
+    repeats = -(-runs // each)
+    plan = planned(repeats)
+    with tempfile.TemporaryDirectory() as folder:
+        places = {
+            "HYPERSPHERE_RUNS": f"{folder}/runs",
+            "HYPERSPHERE_RESULTS": f"{folder}/results",
+        }
+        store = Store(Path(folder) / "runs", Path(folder) / "results")
+        with contextlib.ExitStack() as at_work:
+            states = fill(store, plan, at_work)
+            done = subprocess.run(
+                [sys.executable, __file__, "--ask", str(repeats)],
+                env={**os.environ, **places}, stdout=subprocess.PIPE, text=True, check=True,
+            )  # fmt: skip
+    return {"runs": len(plan.nodes), "states": states, **json.loads(done.stdout)}
+
+
+def ask(repeats: int) -> dict[str, object]:
+    """What `hypersphere status` says of the plan, what it took, and what its parts take alone."""
+    started, began = time.perf_counter(), time.process_time()
+    repeat(repeats)
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        cli.main(["status", "--preset", PRESET, "--paper", PAPER, "--item", ITEM, "--json"])
+    seconds, cpu = time.perf_counter() - started, time.process_time() - began
+    (row,) = json.loads(said.getvalue())
+    return {
+        "seconds": round(seconds, 2),
+        "cpu_seconds": round(cpu, 2),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "said": {key: len(v) if isinstance(v, list) else v for key, v in row.items()},
+    }
+
+
+def repeat(repeats: int) -> None:
+    """Let the paper's preset have so many seeds, in this process."""
+    about = spec.paper(PAPER).about
+    about.presets[PRESET] = about.presets[PRESET].model_copy(update={"seeds": list(range(repeats))})
+
+
+def planned(repeats: int) -> Plan:
+    repeat(repeats)
+    return make_plan(PRESET, [PAPER], [ITEM])
+
+
+def fill(store: Store, plan: Plan, at_work: contextlib.ExitStack) -> dict[str, int]:
+    """Give the plan's runs states, in turn; how many have each. at_work: what holds the leases of
+    those at work."""
+    counts = dict.fromkeys(("done", "queued", "failed", "interrupted", "running", "missing"), 0)
+    listed: list[Record] = []
+    for index, node in enumerate(plan.nodes.values()):
+        kind = ("done", "done", "queued", "done", "failed", "done", "interrupted", "missing")[
+            index % 8
+        ]
+        if index in (2, 10):
+            kind = "running"
+            at_work.enter_context(store.claim(node.id))
+        elif kind == "done" and index % 2:
+            listed.append(record_of(node))
+        elif kind == "done":
+            store.write(record_of(node))
+        elif kind == "queued":
+            store.queued(node.id, launcher="slurm", job="runs/jobs/1/1.json")
+        elif kind == "failed":
+            store.failed(node.id, "Traceback\nZeroDivisionError: made up", mendable=False)
+        elif kind == "interrupted":  # what a killed process of this machine leaves behind
+            with store.claim(node.id):
+                lease = next(store.folder(node.id).glob("lease.*.json"))
+                text = lease.read_text()
+            lease.write_text(text)
+        counts[kind] += 1
+    write_lines(store.results / PRESET / "records.jsonl", listed)
+    return counts
+
+
+def record_of(node) -> Record:  # noqa: ANN001  (a Node)
+    """A record as large as those of real runs."""
+    curve = [{"epoch": e + 1, "loss": 1 / (e + 1), "seconds": 1.25} for e in range(EPOCHS)]
+    return provenance.stamp(node, time.monotonic(), "cpu") | {
+        "config": getattr(node, "raw", {}),
+        "diverged": False,
+        "epochs": curve,
+        "metrics": {"loss": 0.1, "all/raw/disjoint/unseen": [0.5] * 30},
+        "artifacts": {},
+    }
+
+
+if __name__ == "__main__":
+    main()
