@@ -14,6 +14,7 @@ from hypersphere import __version__, evaluate_command, paths
 from hypersphere.data import commands as data_commands
 from hypersphere.errors import UserError, did_you_mean
 from hypersphere.run import by_reason, open_store, run_options
+from hypersphere.tracking import commands as tracking_commands
 
 if TYPE_CHECKING:
     from hypersphere.papers.plan import Plan
@@ -27,6 +28,7 @@ EXAMPLES = """examples:
   hypersphere evaluate z.npy --labels y.npy  few-shot, open-set and retrieval numbers of your own
   hypersphere run --launcher slurm --set partition=gpu   the same by jobs of SLURM (docs/cluster.md)
   hypersphere store merge ~/from-cluster     join runs of another machine
+  hypersphere track push --preset small      mirror finished runs to W&B (docs/tracking.md)
   hypersphere data status                    which datasets are here, and where they go
 """
 
@@ -77,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
             run_options(command)
     evaluate_command.add_parser(commands)
     data_commands.add_parser(commands)
+    tracking_commands.add_parser(commands, _planned)
     kept = commands.add_parser("store", help="join runs of other machines (store merge DIR)")
     actions = kept.add_subparsers(required=True, metavar="action")
     text = "join finished runs from elsewhere: verified, none overwritten"

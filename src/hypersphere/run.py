@@ -50,6 +50,11 @@ def run_options(command: argparse.ArgumentParser) -> None:
         "--retry-failed", action="store_true", help="try failed runs again, whatever failed them"
     )
     command.add_argument(
+        "--track",
+        action="store_true",
+        help="mirror runs to W&B as they finish (see `hypersphere track push --help`)",
+    )
+    command.add_argument(
         "--fail-fast", action="store_true", help="stop at the first run that fails"
     )
 
@@ -91,11 +96,13 @@ def run(
     with RunProgress(weights) as progress, contextlib.ExitStack() as stack:
         # One run left is trained as many are, on one thread: its numbers must not depend on that.
         found = carry_out(todo, store, workers(options), progress.say)
+        tracked = stack.enter_context(_tracker(plan, store, todo, options.track, progress.say))
         for outcome in stack.enter_context(contextlib.closing(found)):
             if outcome.error:
                 failures.append(outcome)
                 progress.say(f"run {outcome.node.id} failed: {outcome.error}")
             progress.finished(outcome.node.id, not outcome.error)
+            tracked(outcome.node)
             if outcome.error and options.fail_fast:
                 progress.say("stopping (--fail-fast); what is under way ends first")
                 break
@@ -118,6 +125,20 @@ def run(
     for line in left_out:
         _say(line)
     return 1 if failures or left_out else 0
+
+
+@contextlib.contextmanager
+def _tracker(
+    plan: Plan, store: Store, todo: Sequence[Node], wanted: bool, say: Callable[[str], None]
+) -> Iterator[Callable[[Node], None]]:
+    """What to tell of each node that is through."""
+    if not wanted:
+        yield lambda node: None
+        return
+    from hypersphere.tracking.follower import Follower
+
+    with Follower(plan, store, todo, say) as follower:
+        yield follower.finished
 
 
 def by_reason(blocked: Mapping[str, str]) -> list[str]:

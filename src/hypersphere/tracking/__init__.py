@@ -1,0 +1,1 @@
+"""Finished runs mirrored to Weights & Biases. Records are the source; nothing is read back."""

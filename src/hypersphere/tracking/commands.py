@@ -1,0 +1,70 @@
+"""`hypersphere track`: finished runs mirrored to W&B."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hypersphere.papers.plan import Plan
+    from hypersphere.store import Store
+
+EXAMPLES = """modes:
+  WANDB_MODE says it (online, offline, disabled); else online where W&B has a key (WANDB_API_KEY, or
+  `wandb login` of this machine), and offline where it has none. Offline runs lie beside the runs:
+  `wandb sync runs/wandb/*/wandb/offline-run-*` uploads them. WANDB_PROJECT, WANDB_ENTITY as usual.
+
+examples:
+  hypersphere run --preset small --track     mirror each run as it finishes
+  hypersphere track push --preset small      mirror finished runs, whoever trained them
+  hypersphere track push --paper nsl --again mirror them anew, as after a change of the project
+"""
+
+
+def add_parser(commands: Any, planned: Callable[[argparse.Namespace], tuple[Plan, Store]]) -> None:
+    """Add the command `track` to the parser's subcommands. planned: the plan that the options
+    --preset, --paper and --item ask for, and the run store."""
+    text = "mirror finished runs to Weights & Biases"
+    actions = commands.add_parser("track", help=f"{text} (track push)").add_subparsers(
+        required=True, metavar="action"
+    )
+    command = actions.add_parser(
+        "push", help=text, description=f"{text[0].upper()}{text[1:]}, each once.",
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    command.set_defaults(command=lambda options: _push(options, *planned(options)))
+    command.add_argument("--preset", default="quick", help="quick (default), small or paper")
+    command.add_argument("--paper", default="", help="key of a paper (default: all built ones)")
+    command.add_argument("--item", default="", help="one item, such as table2")
+    command.add_argument("--again", action="store_true", help="also what W&B has already")
+
+
+def _push(options: argparse.Namespace, plan: Plan, store: Store) -> int:
+    from hypersphere.tracking.follower import figures
+    from hypersphere.tracking.mirrored import complete
+    from hypersphere.tracking.push import FOLDER, NotTaken, mode, push, push_tables
+
+    how = mode()
+    if how == "disabled":
+        print("WANDB_MODE=disabled: nothing is mirrored")
+        return 0
+    taken, refused = push(
+        complete(plan, store), store, how, _say,
+        again=options.again, pictures=lambda run: figures(run, store),
+    )  # fmt: skip
+    tables = 0
+    try:
+        tables = push_tables(store, options.preset, how)
+    except NotTaken as error:
+        refused += 1
+        _say(f"W&B: the tables were not mirrored: {error}")
+    print(f"W&B ({how}): {taken} runs mirrored and {tables} tables, {refused} not taken")
+    if how == "offline" and taken:
+        print(f"upload them with: wandb sync {store.runs / FOLDER}/*/wandb/offline-run-*")
+    return 1 if refused else 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
