@@ -4,6 +4,7 @@ warning."""
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -69,7 +70,7 @@ def push(
         return 0, 0
     for run in runs:
         folder = store.runs / FOLDER / run.run_id
-        if not again and _has(folder, run, how):
+        if not again and _marked(folder) == _mark(run.digest(), how):
             continue
         try:
             _hand_over(run, folder, how, pictures)
@@ -85,31 +86,37 @@ def push(
 
 
 def push_tables(store: Store, preset: str, how: str) -> int:
-    """The rendered tables of a preset as one run of W&B, `tables-<preset>`; returns how many."""
-    tables = sorted((store.results / preset / "tables").glob("*/*.csv"))
-    if not tables or how == "disabled":
-        return 0
+    """The rendered tables of a preset as one run of W&B, `tables-<preset>`; returns how many, 0
+    where W&B has them as they are. Raises NotTaken."""
     name = f"tables-{preset}"
     folder = store.runs / FOLDER / name
+    tables = {
+        f"{path.parent.name}/{path.stem}": path.read_text(encoding="utf-8")
+        for path in sorted((store.results / preset / "tables").glob("*/*.csv"))
+    }
+    mark = _mark(hashlib.sha256(json.dumps(tables).encode()).hexdigest()[:16], how)
+    if not tables or how == "disabled" or _marked(folder) == mark:
+        return 0
     import wandb
 
     with _run(folder, how, name, {"preset": preset}, "tables", [preset], "tables") as run:
-        for path in tables:
-            header, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
-            run.log({f"{path.parent.name}/{path.stem}": wandb.Table(header, rows)}, step=0)
+        for title, text in tables.items():
+            header, *rows = csv.reader(text.splitlines())
+            run.log({title: wandb.Table(header, rows)}, step=0)
+    write_text(folder / DONE, mark)
     return len(tables)
 
 
-def _has(folder: Path, run: Mirrored, how: str) -> bool:
+def _marked(folder: Path) -> str:
+    """What was handed over last, in which mode and to which project."""
     try:
-        known = json.loads((folder / DONE).read_text(encoding="utf-8"))
+        return (folder / DONE).read_text(encoding="utf-8")
     except (OSError, ValueError):
-        return False
-    return known == _mark(run, how)
+        return ""
 
 
-def _mark(run: Mirrored, how: str) -> dict[str, str]:
-    return {"digest": run.digest(), "mode": how, "project": _project()}
+def _mark(digest: str, how: str) -> str:
+    return json.dumps({"digest": digest, "mode": how, "project": _project()}) + "\n"
 
 
 def _project() -> str:
@@ -132,7 +139,7 @@ def _hand_over(
         if shown := {name: wandb.Image(figure) for name, figure in pictures(run)}:
             mirror.log(shown, step=last)
         mirror.summary.update(dict(run.summary))
-    write_text(folder / DONE, json.dumps(_mark(run, how)) + "\n")
+    write_text(folder / DONE, _mark(run.digest(), how))
 
 
 @contextmanager
