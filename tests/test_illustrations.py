@@ -12,7 +12,9 @@ from hypersphere.evaluation.embeddings import Embeddings
 from hypersphere.heads import JointPrototypes, Poles
 from hypersphere.losses import squared_cosine
 from hypersphere.papers.plan import make_plan
+from hypersphere.training.diagram import imprinting
 from hypersphere.training.illustrations import (
+    decision_regions,
     discretized,
     gradient_of_squared_cosine,
     interpolated,
@@ -145,3 +147,56 @@ def test_outputs_too_long_for_float16_are_saved_all_the_same():
         e = Embeddings(z * scale, labels, z * scale, labels, numbers, numbers)
         saved = values(head, e, Split((0, 1), ()), 0, points=2)["scatter"]["embeddings"]
         assert saved.dtype == kind and np.isfinite(saved).all()
+
+
+# Imprinting
+
+COSINE = {"_target_": "hypersphere.heads.NormalizedSoftmax", "name": "x", "scale": 10.0}
+REGIONS = {"angles": [20.0, 95.0, 160.0, 235.0], "outputs": 3000, "steps": 100, "lr": 0.1}
+
+
+def test_an_imprinted_example_takes_its_region_from_its_neighbours():
+    before, after = (
+        decision_regions(head=COSINE, example=305.0, imprinted=imprinted, **REGIONS)
+        for imprinted in (False, True)
+    )
+    assert before["new"] == 0 and before["kept"] == after["kept"] == 100
+    assert after["angle"] == pytest.approx(0, abs=0.1) and before["angle"] > 30
+    turned = before["scatter"]["targets"].astype(float) @ [
+        math.cos(math.radians(305)), math.sin(math.radians(305))
+    ]  # fmt: skip
+    assert before["angle"] == pytest.approx(math.degrees(math.acos(turned.max())), abs=1e-3)
+    first, second = before["scatter"], after["scatter"]
+    assert len(first["targets"]) == 4 and len(second["targets"]) == 5
+    assert second["targets"][:4] == pytest.approx(first["targets"], abs=1e-6)
+    assert (first["embeddings"] == second["embeddings"]).all()
+    angle = np.degrees(np.arctan2(*second["targets"].T[::-1])) % 360
+    for c, wanted in enumerate(REGIONS["angles"]):  # trained, not put there
+        assert abs((angle[c] - wanted + 180) % 360 - 180) < 60
+    # eq. 7: the nearest class vector on the circle, and so half-way to both neighbours
+    own = np.degrees(np.arctan2(*second["embeddings"].T[::-1].astype(float))) % 360
+    away = np.abs((own[:, None] - angle + 180) % 360 - 180)
+    assert (away.argmin(1) == second["labels"]).mean() > 0.99  # float16 moves a few over an edge
+    left, right = sorted((angle[:4] - 305) % 360)[:: len(angle) - 2]
+    assert after["new"] == pytest.approx((left + 360 - right) / 2 / 3.6, abs=3)
+
+
+def test_regions_need_a_head_that_can_be_imprinted():
+    linear = {"_target_": "hypersphere.heads.Softmax", "name": "x", "bias": True}
+    with pytest.raises(ValueError, match="Softmax cannot be imprinted: .*bias"):
+        decision_regions(head=linear, example=305.0, imprinted=True, **REGIONS)
+
+
+def test_the_architecture_is_drawn_from_the_network_that_is_imprinted():
+    words = ["split=base_novel", "split.num_base=6", "head=cosine", "evaluations=none",
+             "backbone.filters=[4,4]", "backbone.dim=8"]  # fmt: skip
+    found = imprinting(overrides=words, shots=2)
+    assert found["length"] == pytest.approx(1) and found["old_logits"] < 1e-5
+    assert found["classes"] == 10
+    diagram = found["diagram"]
+    details = list(diagram["details"])
+    for text in ("1 x 8 x 8", "to 8 dimensions", "6 x 8, s times cosine", "6 base classes",
+                 "2 of each of 4", "8 x 8 embeddings", "10 x 8, s times cosine"):  # fmt: skip
+        assert text in details
+    assert list(diagram["roles"]).count("new") == 1
+    assert max(diagram["targets"]) < len(details)

@@ -5,10 +5,13 @@ from itertools import product
 
 import pytest
 
+from hypersphere import paths
 from hypersphere.errors import UserError
 from hypersphere.papers.plan import make_plan
 from hypersphere.papers.render import judged_items
 from hypersphere.papers.status import item_rows
+from hypersphere.reporting.page import page_html
+from hypersphere.reporting.tables import csv_text, latex_text, markdown_text
 from hypersphere.store import Store
 from tests.toy import ITEMS, TABLE, declare, run_all
 
@@ -263,3 +266,39 @@ def test_a_difference_between_cells_of_another_table(toy):
     (item,) = judged_items(plan.items[0], store)
     assert item.cells[0].values == {"0": pytest.approx(0.3), "1": pytest.approx(-0.1)}
     assert "2: largest difference of k = 3 over k = 2 in table2, within each split." in item.notes
+
+
+def test_what_others_published_stands_beside_the_table_and_is_not_judged(toy, tmp_path):
+    others = paths.published_dir() / "toy" / "ref_others.csv"
+    others.write_text(
+        "paper,table,network,k,metric,value,std,note\n"
+        "toy,r,deep,2,accuracy,0.91,,\ntoy,r,deep,3,accuracy,0.81,0.02,\n"
+        "toy,r,flat,2,accuracy,0.5,,\n"
+    )
+    (plain,) = judged_items(make_plan("quick", ["toy"], ["table1"]).items[0], Store())
+    beside = {
+        "file": "ref_others",
+        "title": "Others, deep: accuracy",
+        "where": {"network": ["deep"]},
+    }
+    variants = {"few": {"shots": "5"}}
+    declare(
+        toy,
+        "table1",
+        ITEMS["table1"] | {"beside": [beside], "variants": variants, "words": {"shots": "1"}},
+    )
+    made, few = judged_items(make_plan("quick", ["toy"], ["table1"]).items[0], Store())
+    assert csv_text(made) == csv_text(plain) and few.beside == ()
+    text = markdown_text(made)
+    assert text.replace(
+        "## Others, deep: accuracy\n\n| k | accuracy |\n| --- | --- |\n| 2 | 0.91 |\n"
+        "| 3 | 0.81 ± 0.02 |\n\n",
+        "",
+    ) == markdown_text(plain)  # fmt: skip
+    assert r"0.81 $\pm$ 0.02" in latex_text(made) and "0.5" not in latex_text(made)
+    page = page_html("quick", [made], [], 0, None)
+    assert "<summary>Others, deep: accuracy</summary>" in page and "0.81 ± 0.02" in page
+    beside["where"] = {"network": ["shallow"]}
+    declare(toy, "table1", ITEMS["table1"] | {"beside": [beside]})
+    with pytest.raises(UserError, match="table1: beside: ref_others.csv has no row with .*shallow"):
+        judged_items(make_plan("quick", ["toy"], ["table1"]).items[0], Store())

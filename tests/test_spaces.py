@@ -213,6 +213,9 @@ def test_class_balanced_batches():
     assert len(batches) == 103 // 20
     for each in batches:
         assert sorted(np.unique(labels[each], return_counts=True)[1]) == [5, 5, 5, 5]
+    smallest = np.concatenate([each[labels[each] == 4] for each in batches])
+    times = np.unique(smallest, return_counts=True)[1]
+    assert len(times) == 3 and times.max() - times.min() <= 1, "oversampled, each image alike"
     largest = np.concatenate([each[labels[each] == 0] for each in batches])
     assert len(set(largest)) == len(largest), "no image twice before all were shown"
     again = list(ClassBalanced(classes=4, images=5).epoch(labels, np.random.default_rng(0)))

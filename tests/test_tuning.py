@@ -102,6 +102,43 @@ def test_class_vectors_start_from_the_parents_and_the_images(base, trained, new_
         assert torch.equal(value, theirs[f"backbone.{name}"])
 
 
+@pytest.mark.parametrize("trained", ["all", "novel"])
+def test_scales_per_class_are_taken_over_and_new_ones_start_from_their_mean(trained):
+    store, word = Store(), "head.learn_scale=per_class"
+    six = composed(word)
+    train(six, store, say=lambda _: None)
+    theirs = load_file(store.folder(six.id) / MODEL)["head.scale"]
+    assert theirs.shape == (6,) and theirs.std() > 0
+    for new_classes in ("random", "imprinted"):
+        words = (word, f"initial={six.id}", f"new_classes={new_classes}")
+        module = started(tuned(*words, trained=trained), store)
+        scale = module.network.head.scale
+        expected = theirs.mean().expand(4)
+        if trained == "all":
+            expected = torch.cat([theirs, expected])
+        assert torch.equal(scale.detach(), expected)
+        rates = {id(p): g["lr"] for g in module.optimizers()[0].param_groups for p in g["params"]}
+        assert rates[id(scale)] == 0.01  # nothing random about it
+
+
+def test_scales_of_equally_many_other_classes_are_not_those_of_the_new_ones():
+    store, words = Store(), ("head.learn_scale=per_class", "split.num_base=5")
+    five = composed(*words)
+    train(five, store, say=lambda _: None)
+    theirs = load_file(store.folder(five.id) / MODEL)["head.scale"]
+    chosen = tuned(*words, f"initial={five.id}", "new_classes=imprinted", trained="novel")
+    scale = started(chosen, store).network.head.scale.detach()
+    assert theirs.std() > 0 and torch.equal(scale, theirs.mean().expand(5))
+
+
+def test_scales_per_class_start_from_a_shared_one(base):
+    parent, store = base
+    words = ("head.learn_scale=per_class", f"initial={parent.id}", "new_classes=imprinted")
+    scale = started(tuned(*words), store).network.head.scale.detach()
+    theirs = load_file(store.folder(parent.id) / MODEL)["head.scale"]
+    assert theirs != 10 and torch.equal(scale, theirs.expand(10))
+
+
 @pytest.mark.parametrize("new_classes, factor", [("random", 10), ("imprinted", 1)])
 def test_only_what_starts_at_random_learns_faster(base, new_classes, factor):
     parent, store = base

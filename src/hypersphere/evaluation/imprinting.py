@@ -34,8 +34,8 @@ def imprinting(
 ) -> Findings:
     """Test accuracy with the trained class vectors of the seen classes, and for the unseen ones
 
-    * `mean`: imprinted weights, the unit mean of `shots` unit embeddings (section 3.2);
-    * `nearest`: the nearest of them instead of their mean (section 4.2, figure 6);
+    * `mean`: imprinted weights, the unit mean of `shots` unit embeddings (section 4.2);
+    * `nearest`: the nearest of them instead of their mean (section 6.2, figure 6);
     * `random`: Xavier uniform class vectors, one set per draw and no examples: the start of
       `Rand-noFT`.
 

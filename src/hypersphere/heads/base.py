@@ -71,7 +71,7 @@ class Head(nn.Module):
     @torch.no_grad()
     def imprint(self, embeddings: Tensor, labels: Tensor) -> None:
         """Add new classes to the classifier, in place, from a few examples of each (imprinted
-        weights, Qi et al. 2018, section 3.2).
+        weights, Qi et al. 2018, section 4.2).
 
         embeddings: (n, dim), of any length; labels: (n,), new classes numbered from `num_classes`
         on. Each gets one unit class vector, the normalised mean of its unit embeddings; those that

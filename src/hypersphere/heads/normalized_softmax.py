@@ -18,7 +18,7 @@ class NormalizedSoftmax(Head):
     Both unit lengths hold by normalising in the forward pass; the class vectors start Glorot
     uniform, Keras' default. margin: of CosFace (Wang et al. 2018), subtracted from the cosine of
     the image's own class while training. learn_scale: `scale` stays as it is (`no`), or is where a
-    trainable one starts, `shared` by all classes (eq. 7 of Qi et al. 2018, imprinted weights) or
+    trainable one starts, `shared` by all classes (eq. 8 of Qi et al. 2018, imprinted weights) or
     `per_class`; an imprinted class then takes the mean of the others' scales.
     """
 

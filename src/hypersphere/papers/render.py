@@ -10,9 +10,17 @@ from hypersphere.config.data import describe
 from hypersphere.errors import UserError
 from hypersphere.papers import choice
 from hypersphere.papers.plan import Plan, PlannedCell, PlannedItem, make_plan, value_of
-from hypersphere.papers.spec import ItemSpec, Paper, paper, paper_keys, published_rows
+from hypersphere.papers.spec import (
+    BesideSpec,
+    ItemSpec,
+    Paper,
+    cell_keys,
+    paper,
+    paper_keys,
+    published_rows,
+)
 from hypersphere.reporting import claims, derived, page, plots, tables
-from hypersphere.reporting.cells import Cell, Item
+from hypersphere.reporting.cells import Beside, Cell, Item
 from hypersphere.reporting.declared import ByKey
 from hypersphere.reporting.kinds import Plot
 from hypersphere.store import Store, artifacts, read_lines, write_lines
@@ -128,7 +136,22 @@ def _item(whole: PlannedItem, store: Store, variant: str) -> Item:
         metric_label=spec.metric_label,
         data=tuple(sorted(planned.datasets)),
         plot=_named(spec.plot, planned),
+        beside=() if variant else tuple(_beside(planned, each) for each in spec.beside),
     )
+
+
+def _beside(planned: PlannedItem, spec: BesideSpec) -> Beside:
+    """What others published of an item. Raises UserError where the file has no such rows."""
+    where = {key: [str(value) for value in values] for key, values in spec.where.items()}
+    rows = [(cell_keys(row), row) for row in published_rows(planned.paper.key, spec.file)]
+    numbers = tuple(
+        (keys, f"{row['value']}{f' ± {std}' if (std := row['std']) else ''}")
+        for keys, row in rows
+        if all(keys.get(key) in values for key, values in where.items())
+    )
+    if not numbers:
+        raise UserError(f"{planned.spec.name}: beside: {spec.file}.csv has no row with {where}")
+    return Beside(spec.title, numbers)
 
 
 def _named(plot: Plot, planned: PlannedItem) -> Plot:

@@ -131,6 +131,19 @@ class Variant(pydantic.BaseModel):
         return {"words": given} if short else given
 
 
+class BesideSpec(pydantic.BaseModel):
+    """What others published of an item, such as a re-implementation: shown under it, not judged.
+
+    file: results/published/<key>/<file>.csv, with columns like the item's own. where: its key
+    columns -> values of the rows that belong to the item. title: whose they are, and of what.
+    """
+
+    model_config = _STRICT
+    file: str
+    title: str
+    where: Grid = {}
+
+
 class ItemSpec(pydantic.BaseModel):
     """One table or figure.
 
@@ -162,6 +175,7 @@ class ItemSpec(pydantic.BaseModel):
         a cell has its own. By the value of a key column: of those cells alone, the same for all
         units; the metric is then of whatever a cell has.
     presets: preset -> what of the paper's preset differs for this item.
+    beside: what others published of it (BesideSpec).
     """
 
     model_config = _STRICT
@@ -186,6 +200,7 @@ class ItemSpec(pydantic.BaseModel):
     scale: float | ByKey[float] = 1.0
     computation: ByKey[dict[str, Any]] | dict[str, Any] | None = None
     presets: dict[Preset, ItemPreset] = {}
+    beside: list[BesideSpec] = []
 
     def in_preset(self, preset: str) -> ItemSpec:
         """The item with what its columns select, what it chooses among and the variants it has in

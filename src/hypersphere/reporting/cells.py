@@ -55,14 +55,24 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """Numbers that others published, shown beside an item's own and never judged: what they are,
+    and by row of key columns the number as printed."""
+
+    title: str
+    numbers: tuple[tuple[dict[str, str], str], ...]
+
+
+@dataclass(frozen=True)
 class Item:
     """One table or figure ready to be judged and written. `margin` is in the printed unit, one for
     all cells or one by the value of a key column.
 
     `rows` and `columns` are the key columns that label the rows and columns of the readable
     layout; other keys that vary give one grid each. `data` names the datasets that our numbers
-    come from, `plot` says how it is drawn. Raises ValueError when cells disagree in their key
-    columns, stand twice, or the layout, unit or a key or value that the plot names is unknown.
+    come from, `plot` says how it is drawn, `beside` has what others published. Raises ValueError
+    when cells disagree in their key columns, stand twice, or the layout, unit or a key or value
+    that the plot names is unknown.
     """
 
     paper: str
@@ -79,6 +89,7 @@ class Item:
     metric_label: str = "accuracy"
     data: tuple[str, ...] = ()
     plot: Plot = Dots()
+    beside: tuple[Beside, ...] = ()
 
     def __post_init__(self) -> None:
         where = f"{self.paper}/{self.stem}"

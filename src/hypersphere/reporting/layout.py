@@ -161,6 +161,31 @@ def _grid(item: Item, caption: str, members: list[tuple[Cell, Judged]]) -> Grid:
     return Grid(caption, item.rows, names, rows)
 
 
+def grids_beside(item: Item) -> list[Grid]:
+    """One grid for each publication of others, with the item's rows and columns as far as it has
+    them, in the order in which it prints them."""
+    found = []
+    for beside in item.beside:
+        keys = beside.numbers[0][0]
+        rows, columns = (
+            tuple(name for name in names if name in keys) for names in (item.rows, item.columns)
+        )
+        texts: dict[tuple[str, ...], dict[tuple[str, ...], str]] = {}
+        for labels, text in beside.numbers:
+            row = texts.setdefault(tuple(labels[name] for name in rows), {})
+            row[tuple(labels[name] for name in columns)] = text
+        across = grouped({column: None for row in texts.values() for column in row})
+        found.append(
+            Grid(
+                beside.title,
+                rows,
+                tuple(" / ".join(column) or item.metric_label for column in across),
+                tuple((row, tuple(each.get(c, "") for c in across)) for row, each in texts.items()),
+            )
+        )
+    return found
+
+
 def grouped(labels: Iterable[tuple[str, ...]], numbers: bool = True) -> list[tuple[str, ...]]:
     """Labels of several parts with those beside each other that share their first part, and so on,
     in the order they come in; with `numbers` parts that are numbers in ascending order."""

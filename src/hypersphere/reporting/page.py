@@ -16,6 +16,7 @@ from hypersphere.reporting.embeddings import COLOURS, SEQUENCE
 from hypersphere.reporting.layout import (
     fixed_keys,
     fixed_names,
+    grids_beside,
     margin_text,
     number_text,
     ours_text,
@@ -112,6 +113,7 @@ def _table(item: Item, figures: Path | None) -> dict[str, Any]:
         "keys": names,
         "rows": [_row(item, cell, judged, names) for cell, judged in judge_item(item)],
         "counts": shown_counts(item),
+        "beside": grids_beside(item),
         "notes": [*item.notes, chance_note(item)],
     }
 

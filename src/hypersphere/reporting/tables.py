@@ -12,6 +12,7 @@ from hypersphere.reporting.cells import Item
 from hypersphere.reporting.layout import (
     LEGEND_LINE,
     grids,
+    grids_beside,
     number_text,
     quick_banner,
     reading_line,
@@ -109,7 +110,7 @@ def markdown_text(item: Item) -> str:
     if banner := quick_banner(item):
         lines += [f"> **{banner}**", ""]
     lines += [_markdown(reading_line(item)), ""]
-    for grid in grids(item):
+    for grid in [*grids(item), *grids_beside(item)]:
         if grid.caption:
             lines += [f"## {_markdown(grid.caption)}", ""]
         lines.append(_pipe_row((*grid.corner, *grid.columns)))
@@ -137,7 +138,7 @@ def latex_text(item: Item) -> str:
     lines.append(f"\\caption{{{escape_latex(heading(item))}}}")
     if banner := quick_banner(item):
         lines += [f"\\textbf{{{escape_latex(banner)}}}\\par\\medskip"]
-    for grid in grids(item):
+    for grid in [*grids(item), *grids_beside(item)]:
         if grid.caption:
             lines.append(f"{escape_latex(grid.caption)}\\par\\smallskip")
         lines.append(f"\\begin{{tabular}}{{{'l' * (len(grid.corner) + len(grid.columns))}}}")

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from hypersphere.config import compose, split_config
+from hypersphere.config import Training, compose, split_config
 from hypersphere.seeds import generator
 from hypersphere.training.network import Network
 
@@ -27,18 +27,12 @@ def weight_inference(
     very tensors (labels, details, x, y, roles) and arrows between them (sources, targets, notes).
     """
     training, _ = split_config(compose(overrides))
-    split, facts = training.split(), training.dataset
+    split = training.split()
     network = Network(training).eval()
-    head, size = network.head, training.data.input_size(facts)
-    draws = generator("diagram", training.settings.seed)
-
-    def images(number: int) -> torch.Tensor:
-        shape = (number, facts.channels, size, size)
-        return torch.from_numpy(draws.integers(0, 256, shape, np.uint8))
-
+    head = network.head
     with torch.no_grad():
         labels = torch.tensor(split.unseen).repeat_interleave(shots)
-        shown, queries = images(len(labels)), images(4)
+        shown, queries = _images(training, len(labels), 4)
         embeddings, asked = network(shown), network(queries)
         seen, unseen = torch.tensor(split.seen), torch.tensor(split.unseen)
         trained = head.trained(embeddings, labels, seen, True)
@@ -70,6 +64,60 @@ def weight_inference(
     return {
         "length": inferred.norm(dim=1).mean().item(),
         "old_logits": changed,
+        "diagram": boxes.arrays(),
+    }
+
+
+def imprinting(
+    *, overrides: list[str], shots: Annotated[int, Field(ge=1)]
+) -> dict[str, float | dict[str, np.ndarray]]:
+    """Build the network that `overrides` configure, imprint its unseen classes from `shots` random
+    images each (Qi et al. 2018, figure 1), and say what happened.
+
+    Numbers: `length`, of an imprinted class vector (mean); `old_logits`, the largest change of the
+    trained classes' logits by it; `classes`, of the extended classifier. Artifact `diagram` as of
+    `weight_inference`: the training of the base classifier above, the imprinting below.
+    """
+    training, _ = split_config(compose(overrides))
+    split = training.split()
+    network = Network(training).eval()
+    head, base = network.head, len(split.seen)
+    labels = base + torch.arange(len(split.unseen)).repeat_interleave(shots)
+    with torch.no_grad():
+        shown, queries = _images(training, len(labels), 4)
+        embeddings, asked = network(shown), network(queries)
+        before = head.logits(asked)
+        trained = head.class_vectors.shape
+        head.imprint(embeddings, labels)
+        after = head.logits(asked)
+    extractor = getattr(network.backbone, "architecture", type(network.backbone).__name__)
+    boxes = _Boxes()
+    image = boxes.add(
+        "training images\nof base classes", _shape(queries[:1].shape[1:]), 0, 1, "data"
+    )
+    net = boxes.add(f"embedding extractor\n{extractor}",
+                    f"to {network.backbone.dim} dimensions", 1, 1, "frozen")  # fmt: skip
+    unit = boxes.add("L2 normalisation", "unit length", 2, 1, "frozen")
+    old = boxes.add(
+        "base classifier\nunit weights", f"{_shape(trained)}, s times cosine", 3, 1, "frozen"
+    )
+    loss = boxes.add("softmax,\ncross-entropy", f"{before.shape[1]} base classes", 4, 1, "data")
+    few = boxes.add("low-shot examples\nof new classes",
+                    f"{shots} of each of {len(split.unseen)}", 0, 0, "data")  # fmt: skip
+    same = boxes.add("the same extractor", f"{_shape(embeddings.shape)} embeddings", 1, 0, "frozen")
+    mean = boxes.add("L2 normalisation,\nmean of each class", "back to unit length", 2, 0, "frozen")
+    new = boxes.add("imprinted beside\ntrained weights",
+                    f"{_shape(head.class_vectors.shape)}, s times cosine", 3, 0, "new")  # fmt: skip
+    out = boxes.add("extended classifier", f"{after.shape[1]} classes", 4, 0, "data")
+    for source, target, note in (
+        (image, net, ""), (net, unit, ""), (unit, old, ""), (old, loss, ""), (few, same, ""),
+        (same, mean, ""), (mean, new, ""), (old, new, ""), (new, out, ""),
+    ):  # fmt: skip
+        boxes.join(source, target, note)
+    return {
+        "length": head.class_vectors[base:].norm(dim=1).mean().item(),
+        "old_logits": (after[:, :base] - before).abs().max().item(),
+        "classes": float(after.shape[1]),
         "diagram": boxes.arrays(),
     }
 
@@ -167,6 +215,16 @@ def classification_layer(
         **{name: float(_parameters(each.head)) for name, each in networks.items()},
         "diagram": boxes.arrays(),
     }
+
+
+def _images(training: Training, *numbers: int) -> list[torch.Tensor]:
+    """Random images of the size that a network sees, so many each time."""
+    size, channels = training.data.input_size(training.dataset), training.dataset.channels
+    draws = generator("diagram", training.settings.seed)
+    return [
+        torch.from_numpy(draws.integers(0, 256, (number, channels, size, size), np.uint8))
+        for number in numbers
+    ]
 
 
 def _layer(module: nn.Module) -> str:

@@ -128,6 +128,74 @@ def to_number(
     }
 
 
+def decision_regions(
+    *,
+    head: dict[str, Any],
+    angles: list[float],
+    example: float,
+    imprinted: bool,
+    outputs: Count,
+    steps: Count,
+    lr: Rate,
+) -> Found:
+    """The regions of a classifier of directions in the plane, before and after a new class is
+    imprinted from one example (Qi et al. 2018, figure 2).
+
+    `head` is trained by gradient descent on 50 embeddings of each class, whose directions spread
+    with 10 degrees around `angles`; the example points to `example` (all in degrees). `imprinted`:
+    whether the example is imprinted.
+
+    Numbers: `new`, share of the points that fall to the new class, in per cent; `kept`, share of
+    the other points that are classified as before, in per cent; `angle`, between the example and
+    the nearest class vector in degrees. Artifact `scatter`: `outputs` random points of the unit
+    disc, the class predicted of each as labels, the class vectors as targets. Raises ValueError for
+    a head that cannot be imprinted.
+    """
+    made = check(head, "head").build(2, len(angles))
+    if why := made.not_imprintable:
+        raise ValueError(f"{type(made).__name__} cannot be imprinted: it {why}")
+    draws = generator("decision regions", len(angles))
+    labels = torch.arange(len(angles)).repeat_interleave(50)
+    spread = torch.from_numpy(draws.normal(0, 10, len(labels)))
+    z = _directions(torch.tensor(angles, dtype=torch.double)[labels] + spread).float()
+    # the random start belongs to the picture, not to the global state
+    start = torch.from_numpy(draws.normal(size=(len(angles), 2))).float()
+    with torch.enable_grad():
+        if learned := list(made.parameters()):
+            made.class_vectors.data = start
+            optimizer = torch.optim.SGD(learned, lr=lr)
+            for _ in range(steps):
+                optimizer.zero_grad()
+                made.loss(z, labels).backward()
+                optimizer.step()
+    points = torch.from_numpy(draws.uniform(-1, 1, (4 * outputs, 2))).float()
+    points = points[points.norm(dim=1) <= 1][:outputs]
+    one = _directions(torch.tensor([example], dtype=torch.double)).float()
+    with torch.no_grad():
+        before = made.logits(points).argmax(1)
+        if imprinted:
+            made.imprint(one, torch.tensor([len(angles)]))
+        after = made.logits(points).argmax(1)
+        vectors = F.normalize(made.class_vectors, dim=1)
+    old = after < len(angles)
+    return {
+        "new": 100 * (~old).double().mean().item(),
+        "kept": 100 * (before == after)[old].double().mean().item(),
+        "angle": _closest_to(one, vectors),
+        "scatter": _scatter(points, after, vectors),
+    }
+
+
+def _closest_to(one: Tensor, points: Tensor) -> float:
+    """Degrees between a point (1, dim) and the nearest of points (n, dim)."""
+    return cosine(one.double(), points.double()).max().clamp(-1, 1).acos().rad2deg().item()
+
+
+def _directions(degrees: Tensor) -> Tensor:
+    """Unit vectors (n, 2) of angles (n,)."""
+    return torch.stack([degrees.deg2rad().cos(), degrees.deg2rad().sin()], 1)
+
+
 def gradient_of_squared_cosine(embeddings: Tensor, prototypes: Tensor) -> Tensor:
     """Eq. 2 of Mettes et al. 2019 as printed, (n, dim): the gradient of (1 - cos(z, p))^2 with
     respect to the embeddings z (n, dim), for a prototype p (n, dim) each."""

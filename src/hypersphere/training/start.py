@@ -17,13 +17,14 @@ from hypersphere.training.network import Network
 from hypersphere.training.resume import Say
 
 MODEL, EMBEDDINGS = "model.safetensors", "embeddings.safetensors"  # of a finished run
-VECTORS = "head.class_vectors"
+VECTORS, SCALE = "head.class_vectors", "head.scale"
 
 
 def start_from(network: Network, training: Training, store: Store, say: Say) -> None:
     """Take over the parent's weights; a head of another shape keeps its own new class vectors. With
     classes of few images, the class vectors of the classes that the parent knows are its own, of
-    unit length, and the others start as the configuration says."""
+    unit length, and the others start as the configuration says; of scales per class likewise, where
+    the others start from the mean."""
     parent = training.parent
     assert parent is not None
     file = store.folder(parent) / MODEL
@@ -43,7 +44,9 @@ def start_from(network: Network, training: Training, store: Store, say: Say) -> 
         raise UserError(f"initial={parent}: its backbone does not fit this one ({lacking[0]})")
     few = training.split().few
     if few:
-        fitting.pop(VECTORS, None)  # of equally many other classes it may be
+        for name in (VECTORS, SCALE):  # of equally many other classes they may be
+            if name in fitting and fitting[name].ndim:
+                del fitting[name]
     network.load_state_dict(fitting, strict=False)
     network.inherited = set(fitting)
     if few:
@@ -76,6 +79,12 @@ def _start_classes(
         network.inherited.add(VECTORS)
     with torch.no_grad():
         head.class_vectors.copy_(vectors)
+        own, scales = network.state_dict().get(SCALE), weights.get(SCALE)
+        if own is not None and own.ndim and scales is not None:  # one for each class
+            head.scale.fill_(scales.mean())  # as of a class that is imprinted
+            if scales.ndim:
+                head.scale[old] = scales[torch.searchsorted(theirs, seen[old])]
+            network.inherited.add(SCALE)
 
 
 def _embeddings(model: Path) -> Path:

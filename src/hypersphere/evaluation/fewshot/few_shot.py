@@ -90,7 +90,7 @@ def evaluate(
     or_fewer: bool = False,
 ) -> FewShot:
     """Classify by the largest cosine to a class vector, with `shots` random examples of each novel
-    class (imprinted weights, Qi et al. 2018, section 3.2).
+    class (imprinted weights, Qi et al. 2018, section 4.2).
 
     embeddings: (n, dim), any length; labels: (n,) integers or texts. base, novel: the classes, as
     the labels have them; embeddings of other classes are left out. test, test_labels: the queries;
@@ -204,22 +204,22 @@ def check_examples(members: Sequence[np.ndarray], novel: Sequence[Any], most: in
 def _chosen(members: list[np.ndarray], novel: list[Any], most: int, seed: int, draw: int) -> Tensor:
     """(novel, most): positions of the examples in the order in which more shots take them, -1 where
     a class has no more."""
-    found = torch.full((len(novel), most), -1)
-    for i, (c, own) in enumerate(zip(novel, members, strict=True)):
+    found = np.full((len(novel), most), -1)
+    for row, c, own in zip(found, novel, members, strict=True):
         drawn = first_shots(own, c, most, seed, draw)
-        found[i, : len(drawn)] = torch.from_numpy(drawn)
-    return found
+        row[: len(drawn)] = drawn
+    return torch.from_numpy(found)
 
 
 class _by_mean:
     """Scores (shots, novel, b) of b queries: cosines with the mean of the examples."""
 
     def __init__(self, vectors: Tensor) -> None:
-        self.vectors = vectors  # (shots, novel, dim)
+        self.number = vectors.shape[:2]
+        self.vectors = vectors.flatten(0, 1)  # of (shots, novel, dim)
 
     def __call__(self, queries: Tensor) -> Tensor:
-        flat = self.vectors.flatten(0, 1) @ queries.T
-        return flat.view(*self.vectors.shape[:2], len(queries))
+        return (self.vectors @ queries.T).view(*self.number, len(queries))
 
 
 class _by_nearest:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from hypersphere.data.splits import holdout
 
-BLOCK = 2048  # queries per matrix product: their scores stay in the processor's cache
+BLOCK = 1024  # queries per matrix product: their scores stay in the processor's cache
 
 
 @dataclass(frozen=True)

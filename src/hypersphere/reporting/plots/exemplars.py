@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ WIDTH, MARGIN, GAP = 7.4, 0.1, 0.08  # inches: of the page, around it, between i
 LABEL = 0.24  # inches: what a row is, on its left
 LINE = 0.105  # inches: a line of a caption
 HEADING, SECTION, TITLE = 0.34, 0.14, 0.42  # inches: above a part, below it, above all
-LETTERS = 6.0  # points
+LETTERS, LETTER = 6.0, 0.58  # points, and width of a letter by its size
+LONGEST = 132  # letters of a heading's line
 SHARP = 64  # images of fewer pixels are shown pixel by pixel
 RIGHT, WRONG = "#2E8B57", "#C8102E"
 
@@ -44,7 +46,7 @@ def write(item: Item, plot: Exemplars, folder: Path) -> tuple[Path, Path] | None
     if not found:
         return None
     side = (WIDTH - 2 * MARGIN - LABEL - (plot.columns - 1) * GAP) / plot.columns
-    parts = _parts(dict(found[0]), plot.columns, round(side * 72 / LETTERS / 0.5))
+    parts = _parts(dict(found[0]), plot.columns, int(side * 72 / LETTERS / LETTER))
     height = TITLE + sum(
         HEADING + SECTION + sum(side + row.lines * LINE + GAP for row in rows) for _, rows in parts
     )
@@ -52,13 +54,19 @@ def write(item: Item, plot: Exemplars, folder: Path) -> tuple[Path, Path] | None
         figure.suptitle(titled(item, WIDTH / PANEL[0]), fontsize=8.5, y=1 - 0.06 / height)
         top = TITLE
         for heading, rows in parts:
-            figure.text(MARGIN / WIDTH, 1 - (top + 0.02) / height, heading, fontsize=7.5, va="top")
+            figure.text(
+                MARGIN / WIDTH,
+                1 - (top + 0.02) / height,
+                textwrap.fill(heading, LONGEST),
+                fontsize=7.5,
+                va="top",
+            )
             top += HEADING
             for row in rows:
                 _draw(figure, row, top, side)
                 top += side + row.lines * LINE + GAP
             top += SECTION
-        return save(figure, item, folder, dpi=200)
+        return save(figure, item, folder)
 
 
 def _parts(arrays: dict[str, np.ndarray], columns: int, width: int) -> list[tuple[str, list[_Row]]]:
@@ -68,7 +76,9 @@ def _parts(arrays: dict[str, np.ndarray], columns: int, width: int) -> list[tupl
     tested, right, to_seen, classes = arrays["counts"].tolist()
 
     def name(number: int) -> str:
-        return "\n".join(textwrap.wrap(str(names[number]), width))
+        # folders of datasets are called 036.Northern_Flicker
+        plain = re.sub(r"^\d+\.(?=\D)", "", str(names[number])).replace("_", " ")
+        return "\n".join(textwrap.wrap(plain, width))
 
     shown = [
         (images[image], f"{name(c)}\n{100 * recall:.0f} %")
@@ -95,9 +105,9 @@ def _parts(arrays: dict[str, np.ndarray], columns: int, width: int) -> list[tupl
         caption = [name(own) for _, own, _, _ in cases], [name(p) for _, _, p, _ in cases]
         parts.append(
             (f"({letter}) Random test images of new classes that were {said}; beneath each the"
-             " example whose class was predicted",
+             " one example of the class that was predicted",
              [_Row([images[c[0]] for c in cases], caption[0], "test image", colour),
-              _Row([images[c[3]] for c in cases], caption[1], "example")])
+              _Row([images[c[3]] for c in cases], caption[1], "taken for")])
         )  # fmt: skip
     return parts
 
