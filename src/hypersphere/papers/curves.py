@@ -20,7 +20,6 @@ def of_curve(record: Record, name: str) -> float | None:
 
     * `test_accuracy@E`: after epoch E, nan where the training has fewer epochs; `@last`: after the
       last one; `@best`: the highest of all, which only hindsight on the test images can choose;
-      `@lost`: the highest minus the last;
     * `epochs_to_90_percent`: the first epoch that reaches 90 % of the last one's test accuracy, or
       any other share;
     * `roughness`: standard deviation of the change of the test accuracy from epoch to epoch within
@@ -39,7 +38,7 @@ def of_curve(record: Record, name: str) -> float | None:
     if not curve:
         return math.nan
     if epoch:
-        ends = {"last": curve[-1], "best": max(curve), "lost": max(curve) - curve[-1]}
+        ends = {"last": curve[-1], "best": max(curve)}
         return ends[epoch] if epoch in ends else by_epoch.get(epoch, math.nan)
     if reaches:
         enough = int(reaches[1]) / 100 * curve[-1]

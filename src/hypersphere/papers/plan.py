@@ -26,7 +26,15 @@ from hypersphere.data.inventory import unready
 from hypersphere.errors import UserError
 from hypersphere.papers.choice import Alternative, training_number
 from hypersphere.papers.curves import number_of
-from hypersphere.papers.nodes import by_key, filled, instead, metric_of, node_of, overrides_of, parent_of
+from hypersphere.papers.nodes import (
+    by_key,
+    filled,
+    instead,
+    metric_of,
+    node_of,
+    overrides_of,
+    parent_of,
+)
 from hypersphere.papers.spec import (
     ItemSpec,
     Paper,
