@@ -15,10 +15,12 @@ from hypersphere.store import Store
 from hypersphere.training.pictures import as_seen, augmented
 from hypersphere.training.train import train
 from hypersphere.training.trained import TrainedNetwork
-from tests.test_files import birds, training  # noqa: F401  (a fixture)
+from tests.test_files import VIEWS, birds, training  # noqa: F401  (a fixture)
 from tests.test_tuning import composed
 
 SHOTS, DRAWS = [1, 3], 2
+BIRDS = ["data=birds", "split=base_novel", "split.num_base=3", "batches.size=5", *VIEWS,
+         "backbone.filters=[4,4]", "backbone.dim=8"]  # fmt: skip
 SHIFTED = {"crop_padding": 2, "flip": False}
 
 
@@ -175,6 +177,29 @@ def test_files_are_cut_as_in_training(birds):  # noqa: F811
     still, _ = training("data.views.train=center", "data.views.flip=false")
     with pytest.raises(ValueError, match="views.train=center, no flip"):
         list(augmented(still, places, 1, ("x",)))
+
+
+@pytest.mark.parametrize("memory", [0, 1])
+def test_a_network_of_files_is_judged(birds, monkeypatch, memory):  # noqa: F811
+    monkeypatch.setenv("HYPERSPHERE_DECODED_GB", str(memory))
+    monkeypatch.setenv("HYPERSPHERE_WORKERS", "0")
+    word = "evaluations.imprinting_augmented"
+    words = ["evaluations=imprinting_augmented", f"{word}.shots=[1,2]", f"{word}.draws=2"]
+    own = [*BIRDS, "schedule.epochs=1", "head=cosine"]
+    chosen, evaluations = split_config(compose([*own, *words]))
+    store = Store()
+    train(chosen, store, say=lambda _: None)
+    node = Evaluation(evaluations["imprinting_augmented"], chosen)
+    found = run_node(node, store, lambda _: None)["metrics"]
+    network = TrainedNetwork(chosen, store.folder(chosen.id))
+    place = torch.from_numpy(support(network.embeddings.train_labels.numpy(), [3], 2, 0, 1))
+    views = augmented(chosen, place, 5, ("augmented shots", 0, 1))
+    z = F.normalize(network.embed(torch.cat(list(views))), dim=1).mean(0)
+    known = F.normalize(network.head.class_vectors.detach(), dim=1)
+    vectors = torch.cat([known, F.normalize(z, dim=0)[None]])
+    predicted = (F.normalize(network.embeddings.test, dim=1) @ vectors.T).argmax(1)
+    right = (predicted == network.embeddings.test_labels).double().mean().item()
+    assert found["mean/2/joint/all"][1] == pytest.approx(right)
 
 
 def test_images_as_the_network_sees_them(birds, trained):  # noqa: F811

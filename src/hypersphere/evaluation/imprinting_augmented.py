@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -34,8 +34,8 @@ def imprinting_augmented(
     The examples are those of `imprinting` with the same shots and draws, so that rows can be
     paired; test embeddings are the saved ones, and only examples are embedded anew. Crops and flips
     are those of the network's own training; `augmentation` states them for images in memory that
-    were not augmented. They are drawn anew for each draw, and the versions of one example stay
-    beside those of further ones.
+    were not augmented. Each draw has its own; fewer shots are the first of more, in the same
+    versions.
 
     Keys are `mean/<shots>/<name>`, each a list over the draws, with the names of `FewShot`. Raises
     ValueError when the split has no unseen class, a class too few images, or when nothing about
@@ -46,7 +46,7 @@ def imprinting_augmented(
     members = [(labels == c).nonzero().flatten().numpy() for c in split.unseen]
     if not or_fewer:
         check_examples(members, split.unseen, max(shots))
-    stated = None if augmentation is None else Augmentation(**_plain(augmentation))
+    stated = None if augmentation is None else Augmentation.model_validate(augmentation)
     shots, sets = sorted(shots), []
     for draw in range(draws):
         chosen = [
@@ -68,7 +68,3 @@ def imprinting_augmented(
 
 imprinting_augmented.needs_unseen = True  # type: ignore[attr-defined]
 imprinting_augmented.reads_images = True  # type: ignore[attr-defined]
-
-
-def _plain(augmentation: Any) -> dict[str, Any]:
-    return augmentation if isinstance(augmentation, dict) else augmentation.model_dump()

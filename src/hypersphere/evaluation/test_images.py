@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from hypersphere import losses
@@ -39,7 +37,7 @@ def test_images(
             f"the images of {name} are {facts.size} x {facts.size} with {facts.channels} channels,"
             f" the network's {own.size} x {own.size} with {own.channels}: bring them to that size"
         )
-    chosen = None if corruption is None else Corruption(**_plain(corruption))
+    chosen = None if corruption is None else Corruption.model_validate(corruption)
     images, labels = evaluation_images(name, chosen)
     labels = torch.tensor(places)[labels]
     seen = torch.tensor(split.seen)
@@ -57,10 +55,6 @@ def test_images(
 
 test_images.reads_images = True  # type: ignore[attr-defined]
 test_images.__test__ = False  # type: ignore[attr-defined]  # no test, whatever its name begins with
-
-
-def _plain(corruption: Any) -> dict[str, Any]:
-    return corruption if isinstance(corruption, dict) else corruption.model_dump()
 
 
 def _places(

@@ -51,11 +51,16 @@ def _of_pixels(
             "augmented shots: nothing is random about this network's training images; state the"
             " evaluation's augmentation, as {crop_padding: 4, flip: true}"
         )
-    images, padding = load(training.data.name).train_images, chosen.crop_padding
-    for version in range(versions):
-        draws = torch.Generator().manual_seed(derive(*seeds, version))  # type: ignore[arg-type]
-        crops = draw_crops(len(positions), padding, chosen.flip, draws)
-        yield from crop_and_flip(images, positions, padding, crops).split(BATCH)
+    images = load(training.data.name).train_images
+    padding, flip = chosen.crop_padding, chosen.flip
+
+    def cut() -> Iterator[Tensor]:
+        for version in range(versions):
+            draws = torch.Generator().manual_seed(derive(*seeds, version))  # type: ignore[arg-type]
+            crops = draw_crops(len(positions), padding, flip, draws)
+            yield from crop_and_flip(images, positions, padding, crops).split(BATCH)
+
+    return cut()
 
 
 def _of_files(
@@ -79,12 +84,17 @@ def _of_files(
         )
     paths = load_files(training.data.name).train.paths
     places = positions.tolist()
+    # here, not where batches are asked for: under inference mode threads could not fill its memory
     decoded = Decoded([paths[i] for i in places], base_of(views, views.train))
-    for version in range(versions):
-        view = View(views, views.train, views.flip, (*seeds, version))
-        for start in range(0, len(places), BATCH):
-            some = range(start, min(start + BATCH, len(places)))
-            yield torch.stack([view(decoded[i], places[i]) for i in some])
+
+    def cut() -> Iterator[Tensor]:
+        for version in range(versions):
+            view = View(views, views.train, views.flip, (*seeds, version))
+            for start in range(0, len(places), BATCH):
+                some = range(start, min(start + BATCH, len(places)))
+                yield torch.stack([view(decoded[i], places[i]) for i in some])
+
+    return cut()
 
 
 def as_seen(training: Training, split: Literal["train", "test"], positions: Tensor) -> list[Tensor]:
