@@ -33,8 +33,8 @@ def hypersphere(capsys, *words):
         ),
         (["plan", "--paper", "nls"], "did you mean 'nsl'?"),
         (
-            ["plan", "--paper", "imprinting"],
-            "not built yet (built: embedded-spaces, fixed-vectors, hpn, nsl)",
+            ["plan", "--paper", "imprintin"],
+            "no paper 'imprintin'; did you mean 'imprinting'?",
         ),
         (["plan", "--preset", "smal"], "did you mean 'small'?"),
         (["run", "--launcher", "slrum"], "no such launcher; did you mean 'slurm'?"),

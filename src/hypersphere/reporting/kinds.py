@@ -44,7 +44,8 @@ class Lines(_Plot):
     """Curves over a numeric key column: the mean over the units, a band of one standard deviation.
 
     x, series, panels: key columns (no `panels`: one panel). name, panel_name: what a series or a
-    panel is called, `{}` its value. reference: a horizontal line, and what it means. A published value is drawn as a cross.
+    panel is called, `{}` its value. reference: a horizontal line, and what it means. A published
+    value is drawn as a cross.
     """
 
     kind: Literal["lines"]
