@@ -54,7 +54,7 @@ def test_bad_words_are_one_line(capsys, words, says):
 
 def test_an_item_of_several_papers(capsys):
     _, out, _ = hypersphere(capsys, "plan", "--item", "figure2", "--json")
-    assert json.loads(out)["items"] == 4
+    assert json.loads(out)["items"] == 5
     _, out, _ = hypersphere(capsys, "plan", "--item", "figure11", "--json")
     assert json.loads(out)["items"] == 1
 
