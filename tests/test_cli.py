@@ -33,8 +33,8 @@ def hypersphere(capsys, *words):
         ),
         (["plan", "--paper", "nls"], "did you mean 'nsl'?"),
         (
-            ["plan", "--paper", "imprinting"],
-            "not built yet (built: embedded-spaces, fixed-vectors, hpn, nsl)",
+            ["plan", "--paper", "imprintin"],
+            "no paper 'imprintin'; did you mean 'imprinting'?",
         ),
         (["plan", "--preset", "smal"], "did you mean 'small'?"),
         (["run", "--launcher", "slrum"], "no such launcher; did you mean 'slurm'?"),
@@ -54,7 +54,7 @@ def test_bad_words_are_one_line(capsys, words, says):
 
 def test_an_item_of_several_papers(capsys):
     _, out, _ = hypersphere(capsys, "plan", "--item", "figure2", "--json")
-    assert json.loads(out)["items"] == 4
+    assert json.loads(out)["items"] == 5
     _, out, _ = hypersphere(capsys, "plan", "--item", "figure11", "--json")
     assert json.loads(out)["items"] == 1
 

@@ -4,6 +4,7 @@ import json
 
 import matplotlib
 import pytest
+import torch
 
 from hypersphere import paths
 
@@ -32,6 +33,12 @@ def test_cells_run(path, monkeypatch):
         # the positive part of integers from -100 to 99, and e / (e + 199 / e)
         assert names["ceilings"][4608].mean() == pytest.approx(0.7018, abs=0.003)
         assert names["bounds"].loc[1, 200] == pytest.approx(0.0358, abs=5e-5)
+        return
+    if path.stem == "imprinting":
+        assert names["imprinted"].norm(dim=1).tolist() == pytest.approx([1.0] * 4, abs=1e-6)
+        torch.testing.assert_close(names["imprinted"], names["one_by_one"].class_vectors.detach())
+        noise = names["noise"]  # one example is its own mean; the mean of many is the better one
+        assert noise["mean"][1] == noise["nearest"][1] and noise["mean"][20] > noise["nearest"][20]
         return
     assert len(names["runs"]) >= 15
     if path.stem == "nsl":

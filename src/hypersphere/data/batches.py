@@ -82,12 +82,15 @@ class Pairs:
 
 class ClassBalanced:
     """Batches of `images` images from each of `classes` random classes, as many batches as make up
-    the training set's size. Each class is gone through in random order, again and again."""
+    the training set's size, or `per_epoch`. Each class is gone through in random order, again and
+    again: those with few images are oversampled."""
 
     revision = 1
 
-    def __init__(self, *, classes: Annotated[int, Field(ge=2)], images: Size) -> None:
-        self.classes, self.images = classes, images
+    def __init__(
+        self, *, classes: Annotated[int, Field(ge=2)], images: Size, per_epoch: Size | None = None
+    ) -> None:
+        self.classes, self.images, self.per_epoch = classes, images, per_epoch
 
     def epoch(self, labels: np.ndarray, generator: np.random.Generator) -> Iterator[np.ndarray]:
         """Index batches of one epoch over `labels` (n,). Raises ValueError when there are fewer
@@ -96,7 +99,8 @@ class ClassBalanced:
         if len(members) < self.classes:
             raise ValueError(f"classes={self.classes}: there are {len(members)} classes")
         waiting = [members[0][:0] for _ in members]
-        for _ in range(max(len(labels) // (self.classes * self.images), 1)):
+        number = self.per_epoch or max(len(labels) // (self.classes * self.images), 1)
+        for _ in range(number):
             batch = []
             for c in generator.permutation(len(members))[: self.classes]:
                 while len(waiting[c]) < self.images:

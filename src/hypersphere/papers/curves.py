@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 
 from hypersphere.errors import UserError
 from hypersphere.store.records import Record
 
-CURVE = "test_accuracy"
+CURVES = ("test_accuracy", "test_accuracy_of_few")
+REACHES = re.compile(r"epochs_to_(\d+)_percent(_of_few)?")
 EARLY = 0.4  # share of the epochs: before the first fall of the usual schedules' learning rate
 LEAST = 3  # epochs, of shorter trainings
 
@@ -18,21 +20,29 @@ def of_curve(record: Record, name: str) -> float | None:
 
     * `test_accuracy@E`: after epoch E, nan where the training has fewer epochs; `@last`: after the
       last one; `@best`: the highest of all, which only hindsight on the test images can choose;
-    * `epochs_to_90_percent`: the first epoch that reaches 90 % of the last one's test accuracy;
+    * `epochs_to_90_percent`: the first epoch that reaches 90 % of the last one's test accuracy, or
+      any other share;
     * `roughness`: standard deviation of the change of the test accuracy from epoch to epoch within
       the first 40 % of the epochs (of three at least), nan where there are fewer than three.
+
+    `test_accuracy_of_few@E`, `epochs_to_90_percent_of_few`: the same of the classes with few
+    training images.
     """
     kind, _, epoch = name.partition("@")
-    if kind not in (CURVE, "epochs_to_90_percent", "roughness") or (kind == CURVE) != bool(epoch):
+    reaches = REACHES.fullmatch(name)
+    if not reaches and name != "roughness" and not (kind in CURVES and epoch):
         return None
-    by_epoch = {str(e["epoch"]): e.get(CURVE, math.nan) for e in record["epochs"]}
+    of = CURVES[1] if kind == CURVES[1] or (reaches and reaches[2]) else CURVES[0]
+    by_epoch = {str(e["epoch"]): e.get(of, math.nan) for e in record["epochs"]}
     curve = list(by_epoch.values())
-    if kind == CURVE:
-        if epoch == "last":
-            return curve[-1]
-        return max(curve) if epoch == "best" else by_epoch.get(epoch, math.nan)
-    if kind == "epochs_to_90_percent":
-        reached = [i for i, value in enumerate(curve, 1) if value >= 0.9 * curve[-1]]
+    if not curve:
+        return math.nan
+    if epoch:
+        ends = {"last": curve[-1], "best": max(curve)}
+        return ends[epoch] if epoch in ends else by_epoch.get(epoch, math.nan)
+    if reaches:
+        enough = int(reaches[1]) / 100 * curve[-1]
+        reached = [i for i, value in enumerate(curve, 1) if value >= enough]
         return float(reached[0]) if reached else math.nan
     early = curve[: max(LEAST, int(EARLY * len(curve)))]
     changes = [after - before for before, after in zip(early, early[1:], strict=False)]

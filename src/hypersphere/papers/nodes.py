@@ -18,11 +18,17 @@ from hypersphere.reporting.declared import ByKey
 
 
 def node_of(
-    key: str, preset: str, spec: ItemSpec, overrides: Selection, seed: int, source: str
+    key: str,
+    preset: str,
+    spec: ItemSpec,
+    overrides: Selection,
+    parent: Selection | None,
+    seed: int,
+    source: str,
 ) -> Node:
     base = None
-    if spec.parent is not None:
-        base, _ = _compose(key, preset, {**overrides, **spec.parent}, seed)
+    if parent is not None:
+        base, _ = _compose(key, preset, {**overrides, **parent}, seed)
         overrides = {**overrides, "initial": base.id}
     training, evaluations = _compose(key, preset, overrides, seed)
     training = training.starting_from(base)
@@ -71,7 +77,7 @@ def overrides_of(spec: ItemSpec, keys: Mapping[str, str], settings: PresetSpec) 
             )
         text = keys[column]
         if isinstance(chosen, str):
-            found[chosen] = _value(text)
+            found[chosen] = _loaded(text)
         elif text in chosen:
             found |= chosen[text]
         else:
@@ -84,9 +90,18 @@ def overrides_of(spec: ItemSpec, keys: Mapping[str, str], settings: PresetSpec) 
 
 
 @cache
-def _value(text: str) -> Any:
+def _loaded(text: str) -> Any:
     """What a key's text is as a value; a few texts are asked for thousands of times."""
     return yaml.safe_load(text)
+
+
+def parent_of(spec: ItemSpec, keys: Mapping[str, str]) -> Selection | None:
+    """What makes of a cell's overrides those of the run that its run starts from, if there is
+    one."""
+    given = spec.parent
+    if isinstance(given, ByKey):
+        given = given.of(keys) if given.speaks_of(keys) else None
+    return given and {name: filled(spec, value, keys, "parent") for name, value in given.items()}
 
 
 def instead(settings: PresetSpec, name: str, value: Any) -> Any:
@@ -104,16 +119,26 @@ def metric_of(spec: ItemSpec, keys: Mapping[str, str]) -> str:
 
 
 def filled(spec: ItemSpec, value: Any, keys: Mapping[str, str], where: str) -> Any:
-    """A text with a cell's keys and words in their places; other values as they are."""
+    """A text with a cell's keys and words in their places, and a table whose texts are keys alone
+    with their values; other values as they are."""
+    if isinstance(value, dict):
+        return {name: _value(inner, keys) for name, inner in value.items()}
     if not isinstance(value, str):
         return value
-    chosen = {
-        name: by_key(word, keys, f"{spec.name}: words.{name}") for name, word in spec.words.items()
-    }
     try:
+        chosen = {
+            name: by_key(word, keys, f"{spec.name}: words.{name}").format(**keys)
+            for name, word in spec.words.items()
+        }
         return value.format(**{**keys, **chosen})
     except KeyError as error:
         raise UserError(f"{spec.name}: {where}: no column or word {error}") from None
+
+
+def _value(text: Any, keys: Mapping[str, str]) -> Any:
+    """The value of the key that stands alone in a text (`{n_shot}`); anything else as it is."""
+    named = text[1:-1] if isinstance(text, str) and text[:1] + text[-1:] == "{}" else None
+    return _loaded(keys[named]) if named in keys else text
 
 
 def by_key(value: Any, keys: Mapping[str, str], where: str) -> Any:

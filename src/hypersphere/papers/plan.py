@@ -26,7 +26,15 @@ from hypersphere.data.inventory import unready
 from hypersphere.errors import UserError
 from hypersphere.papers.choice import Alternative, training_number
 from hypersphere.papers.curves import number_of
-from hypersphere.papers.nodes import by_key, filled, instead, metric_of, node_of, overrides_of
+from hypersphere.papers.nodes import (
+    by_key,
+    filled,
+    instead,
+    metric_of,
+    node_of,
+    overrides_of,
+    parent_of,
+)
 from hypersphere.papers.spec import (
     ItemSpec,
     Paper,
@@ -187,8 +195,8 @@ def preset_of(declared: Paper, spec: ItemSpec, preset: str) -> PresetSpec:
     own = spec.presets.get(preset)
     if own is None:
         return shared
-    differs = own.model_dump(exclude_none=True, include={"protocol", "note", "seeds", "instead"})
-    return shared.model_copy(update=differs)
+    named = {name: getattr(own, name) for name in ("protocol", "note", "seeds", "instead")}
+    return shared.model_copy(update={k: v for k, v in named.items() if v is not None})
 
 
 def plan_item(declared: Paper, spec: ItemSpec, preset: str) -> PlannedItem:
@@ -239,15 +247,18 @@ def _is_computed(spec: ItemSpec, keys: Mapping[str, str]) -> bool:
 def _left_out(spec: ItemSpec, preset: str, keys: Mapping[str, str]) -> bool:
     """Whether the preset has no runs for a cell."""
     own = spec.presets.get(preset)  # type: ignore[call-overload]
-    for column, wanted in (own.where if own else {}).items():
+    where = own.where if own else {}
+    tables = where if isinstance(where, list) else [where]
+    for column in itertools.chain.from_iterable(tables):
         if column not in keys:
             raise UserError(
                 f"{spec.name}: presets.{preset}.where.{column}: no such column (there are"
                 f" {list(keys)})"
             )
-        if keys[column] not in map(str, wanted):
-            return True
-    return False
+    return not any(
+        all(keys[column] in map(str, wanted) for column, wanted in table.items())
+        for table in tables
+    )
 
 
 def _alternatives(
@@ -271,25 +282,27 @@ def _nodes(
 ) -> dict[str, Node]:
     """By unit, what holds the number of a cell."""
     settings = preset_of(declared, spec, preset)
+    seeds = by_key(settings.seeds, keys, f"{spec.name}: seeds")
     computation = spec.computation
     if isinstance(computation, ByKey):
         if computation.speaks_of(keys):
             one = resolve(OmegaConf.create(computation.of(keys)))
             node = Computation(check(one, f"{spec.name}: computation"))
-            return {str(seed): node for seed in settings.seeds}  # the same for all: no chance in it
+            return {str(seed): node for seed in seeds}  # the same for all: no chance in it
     elif computation is not None:
         overrides = overrides_of(spec, keys, settings)
         if spec.unit == "deterministic":
             return {"value": _computation(spec, settings, overrides)}
         return {
             str(seed): _computation(spec, settings, {"computation.seed": seed, **overrides})
-            for seed in settings.seeds
+            for seed in seeds
         }
     source = metric_of(spec, keys).partition("/")[0]
     overrides = overrides_of(spec, keys, settings)
+    parent = parent_of(spec, keys)
     return {
-        str(seed): node_of(declared.key, preset, spec, overrides, seed, source)
-        for seed in settings.seeds
+        str(seed): node_of(declared.key, preset, spec, overrides, parent, seed, source)
+        for seed in seeds
     }
 
 

@@ -249,13 +249,18 @@ def _cell(planned: PlannedItem, cell: PlannedCell, store: Store, variant: str) -
     values: dict[str, float] = {}
     run_ids, arrays, done = [], {}, 0
     waiting = bool(cell.alternatives)  # for some to be done: nothing can be chosen yet
+    # Several units of one run that has a number for each of its draws: each unit takes its own.
+    one_for_all = len(cell.nodes) > 1 and len({node.id for node in cell.nodes.values()}) == 1
     for unit, node in () if waiting else cell.nodes.items():
         if (record := store.get(node.id)) is None:
             continue
         done += 1
         # Cells name the training behind a number: what a reader looks up is the run.
         run_ids.append(record["parent"] if record["kind"] == "evaluation" else record["run_id"])
-        for suffix, value in value_of(record, name, spec.unit, scale).items():
+        found = value_of(record, name, spec.unit, scale)
+        if one_for_all and (own := f"/{unit}") in found:
+            found = {"": found[own]}
+        for suffix, value in found.items():
             values[f"{unit}{suffix}"] = value
         if (sha256 := record.get("artifacts", {}).get(spec.plot.artifact)) and not variant:
             arrays[unit] = artifacts.load(_artifact(planned, store, record["run_id"]), sha256)

@@ -31,6 +31,7 @@ _STRICT = pydantic.ConfigDict(extra="forbid")
 Grid = dict[str, list[str | int | float]]
 Selection = dict[str, Any]
 Select = dict[str, str | dict[str, Selection]]
+Seeds = Annotated[list[int], pydantic.Field(min_length=1)]
 
 
 class PresetSpec(pydantic.BaseModel):
@@ -44,7 +45,7 @@ class PresetSpec(pydantic.BaseModel):
     model_config = _STRICT
     protocol: Protocol
     note: str
-    seeds: Annotated[list[int], pydantic.Field(min_length=1)]
+    seeds: Seeds | ByKey[Seeds]
     instead: Selection = {}
 
 
@@ -84,18 +85,19 @@ class Choice(pydantic.BaseModel):
 class ItemPreset(pydantic.BaseModel):
     """What an item does otherwise than its paper's preset (see PresetSpec), the values of its grid
     (of each of them) that differ, printed values that select otherwise, and other settings to
-    choose among; None: the same. where: key column -> values of the cells that have runs in this
-    preset, all others stay `not run`."""
+    choose among; None: the same. seeds: one list, or one by the value of a key column. where: key
+    column -> values of the cells that have runs in this preset (of several such tables: cells of
+    any), all others stay `not run`."""
 
     model_config = _STRICT
     protocol: Protocol | None = None
     note: str | None = None
-    seeds: Annotated[list[int], pydantic.Field(min_length=1)] | None = None
+    seeds: Seeds | ByKey[Seeds] | None = None
     instead: Selection | None = None
     grid: Grid | None = None
     select: Select = {}
     choose: Choice | None = None
-    where: Grid = {}
+    where: Grid | list[Grid] = {}
 
 
 Word = str | ByKey[str]  # of the metric
@@ -153,11 +155,13 @@ class ItemSpec(pydantic.BaseModel):
     select: key column of the published CSV -> config key that takes the printed value, or
         printed value -> overrides. Columns that select no run are left out.
     overrides: for every run of the item. In texts of either `{column}` stands for a cell's key and
-        `{word}` for one of `words`. parent: overrides that, put on top of a cell's own,
-        describe the base run that its run starts from.
+        `{word}` for one of `words`; inside a table, a text that is a key alone for its value, a
+        number maybe.
+    parent: overrides that, put on top of a cell's own, describe the base run that its run starts
+        from; by the value of a key column: of those cells alone.
     metric: `<evaluation>/<name of the number>`, or `training/<name>` (of its end, or of its curve:
         curves.py), or `<computation>/<name>`;
-        `{column}` stands for a cell's key and `{word}` for one of `words`.
+        `{column}` stands for a cell's key and `{word}` for one of `words` (which may hold keys).
     variants: name -> what replaces the primary's (Variant).
     margin: in the printed unit; one, or one by the value of a key column.
     largest: by the value of a key column, cells that no run holds: the largest of other items'.
@@ -188,7 +192,7 @@ class ItemSpec(pydantic.BaseModel):
     metric_label: str = "accuracy"
     select: Select = {}
     overrides: Selection = {}
-    parent: Selection | None = None
+    parent: ByKey[Selection] | Selection | None = None
     words: dict[str, Word] = {}
     variants: dict[str, Variant] = {}
     largest: ByKey[Largest] | None = None

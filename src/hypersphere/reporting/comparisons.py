@@ -23,7 +23,9 @@ open unless the protocol is the paper's:
 * `tolerates` a numeric key, with `more` and `than`: those cells against these, over all values of
   the key (robustness.py);
 * `gains` with `over` and `reaches`: the relative gain of cells with these keys over the best of the
-  others reaches a number in at least one place (one comparison per table).
+  others reaches a number in at least one place (one comparison per table);
+* `leads` with `over`, `more_at` and `than_at`: by how much cells with these keys lead those others
+  is more in one place than in another (`with`: of another table).
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ KINDS = {
     "equals": set(),
     "wider": {"than"},
     "gains": {"over", "reaches"},
+    "leads": {"over", "more_at", "than_at", "with"},
     "diverges": {"or_below"},
     "tolerates": {"more", "than"},
 }
@@ -59,6 +62,7 @@ NEEDS = {
     "agrees": {"than", "by"},
     "wider": {"than"},
     "gains": {"over", "reaches"},
+    "leads": {"over", "more_at", "than_at"},
     "tolerates": {"more", "than"},
 }
 Values = Mapping[str, float]  # by unit
@@ -113,7 +117,8 @@ def _kind(part: Mapping[str, Any], where: str) -> str:
         f"{where}: a part has `tables`, optional `where`, and one of `greater` with `than`,"
         " `differs` or `agrees` with `than` and `by`,"
         " `falls`, `rises`, `above`, `below`, `equals`, `wider` with `than`, `gains` with `over`"
-        " and `reaches`, `diverges`, `tolerates` with `more` and `than`;"
+        " and `reaches`, `leads` with `over`, `more_at` and `than_at`, `diverges`, `tolerates` with"
+        " `more` and `than`;"
         f" got {sorted(part)}"
     )
 
@@ -315,6 +320,25 @@ def _gains(
     return [_any_of(found)] if found else []
 
 
+def _leads(
+    cells: Sequence[Cell], part: Mapping[str, Any], unit: str, place: str
+) -> list[Comparison]:
+    """Whether the lead of some cells over others is larger in one place than in another."""
+    sides = []
+    for where in (part["more_at"], part["than_at"]):
+        leads = gains(
+            select_cells(cells, where, place), part["leads"], [part["over"]], place, relative=False
+        )
+        sides.append({_rest(rests[0], {*where}): (lead, rests) for lead, rests in leads})
+    left, right = sides
+    found = []
+    for group in left.keys() & right.keys():
+        (lead, rests), (other, others) = left[group], right[group]
+        done = all(cell.complete for cell in (*rests, *others))
+        found.append(_compare(lead, other, done, unit))
+    return found
+
+
 def gains(
     cells: Sequence[Cell],
     these: Mapping[str, Any],
@@ -397,6 +421,7 @@ _MAKERS = {
     "equals": _equals,
     "wider": _wider,
     "gains": _gains,
+    "leads": _leads,
     "diverges": _diverges,
     "tolerates": _tolerates,
 }

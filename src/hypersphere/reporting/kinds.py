@@ -43,8 +43,9 @@ class Nothing(_Plot):
 class Lines(_Plot):
     """Curves over a numeric key column: the mean over the units, a band of one standard deviation.
 
-    x, series, panels: key columns (no `panels`: one panel). name: what a series is called, `{}` its
-    value. reference: a horizontal line, and what it means. A published value is drawn as a cross.
+    x, series, panels: key columns (no `panels`: one panel). name, panel_name: what a series or a
+    panel is called, `{}` its value. reference: a horizontal line, and what it means. A published
+    value is drawn as a cross.
     """
 
     kind: Literal["lines"]
@@ -52,6 +53,7 @@ class Lines(_Plot):
     series: str
     panels: str = ""
     name: str = "{}"
+    panel_name: str = "{}"
     x_label: str
     y_label: str
     reference: float | None = None

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hypersphere.config.components import check
-from hypersphere.heads import Poles, Prototypes, RandomVectors
+from hypersphere.heads import NormalizedSoftmax, Poles, Prototypes, RandomVectors
 from hypersphere.losses import cosine
 from hypersphere.seeds import generator
 
@@ -257,10 +257,10 @@ def _scatter(
 
 def highest_probability(*, head: dict[str, Any], num_classes: Count) -> Found:
     """`probability` that `head` gives an image at best: its features along the vector of its class,
-    all other class vectors opposite (arXiv 2011.08704, eqs. 4 and 5). Raises ValueError for a head
-    without random vectors."""
+    all other class vectors opposite (arXiv 2011.08704, eqs. 4 and 5; Qi et al. 2018, section 4.1).
+    Raises ValueError for a head without cosines."""
     made = check(head, "head").build(2, num_classes)
-    if not isinstance(made, RandomVectors):
+    if not isinstance(made, RandomVectors | NormalizedSoftmax):
         raise ValueError("the bound is that of cosines with class vectors of unit length")
     with torch.no_grad():
         made.class_vectors.copy_(torch.tensor([-1.0, 0.0]).expand(num_classes, 2))

@@ -26,7 +26,7 @@ def write(item: Item, plot: Lines, folder: Path) -> tuple[Path, Path] | None:
     with panels(len(groups), sharey=True) as (figure, axes):
         for axis, (name, cells) in zip(axes, groups.items(), strict=True):
             _panel(axis, plot, cells, series)
-            axis.set_title(name, fontsize=8)
+            axis.set_title(plot.panel_name.format(name), fontsize=8)
         axes[0].set_ylabel(plot.y_label)
         figure.suptitle(titled(item, len(groups)), fontsize=8.5)
         handles = _legend(item, plot, series)

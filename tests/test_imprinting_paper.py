@@ -1,0 +1,202 @@
+"""Imprinted weights, whole: which trainings the items need, what they share, and how cells with
+several draws of one model stand beside cells with one training per draw."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from hypersphere.config import Evaluation, Training
+from hypersphere.data.batches import ClassBalanced
+from hypersphere.errors import UserError
+from hypersphere.papers import render
+from hypersphere.papers.curves import of_curve
+from hypersphere.papers.nodes import filled
+from hypersphere.papers.plan import blocked, make_plan
+from hypersphere.papers.spec import paper
+from hypersphere.reporting.cells import Cell, Item
+from hypersphere.reporting.comparisons import comparisons
+from hypersphere.store import Store
+
+# Frozen: presets must not change what is trained, or committed records would be orphaned.
+SMALL_BASES = {
+    "22d7765f22d7": "cub_50, 64 dimensions",
+    "ab1de00ec322": "cub_50, 128 dimensions",
+    "7e2bf905b775": "cub_50, 256 dimensions",
+    "e671a63a66f0": "cub_50, 512 dimensions",
+    "911a402e13ba": "cub_50, lifted structured loss",
+    "f34640792e76": "cub_50, a scale of each class",
+    "828f33750e5d": "cifar100, 50 base classes",
+    "0407b617391f": "cifar100, 24 base classes",
+}
+
+
+@pytest.fixture(scope="module")
+def plans():
+    return {preset: make_plan(preset, ["imprinting"]) for preset in ("quick", "small", "paper")}
+
+
+def item(plan, name):
+    return next(each for each in plan.items if each.spec.name == name)
+
+
+def cell(plan, name, **keys):
+    keys = {key: str(value) for key, value in keys.items()}
+    (found,) = [c for c in item(plan, name).cells if keys.items() <= c.keys.items()]
+    return found
+
+
+def kind(training):
+    """What a training is, by its head, its classes and whether it starts from another."""
+    trained = training.components["split"].params["trained"]
+    tuned = training.settings.new_classes if training.parent else ""
+    return training.data.name, training.components["head"].name, trained, tuned
+
+
+@pytest.mark.parametrize("preset, birds, species", [("paper", "cub", "inaturalist2017"), ("quick", "digits", "long_tail_digits")])  # fmt: skip # noqa: E501
+def test_one_draw_needs_52_trainings_and_one_for_the_scales(plans, preset, birds, species):
+    first = [t for t in plans[preset].trainings() if t.settings.seed == 0]
+    assert Counter(map(kind, first)) == {
+        (birds, "normalized_softmax", "base", ""): 4 + 1,  # 64 to 512 dimensions; scales per class
+        (birds, "lifted_structured", "base", ""): 1,
+        (birds, "normalized_softmax", "all", "random"): 5,
+        (birds, "normalized_softmax", "all", "imprinted"): 5,
+        (birds, "softmax", "all", ""): 5 + 6,  # 128, 256, 512 dimensions with 1 and 5 examples
+        (birds, "normalized_softmax", "novel", "random"): 5,
+        (birds, "normalized_softmax", "novel", "imprinted"): 5,
+        (species, "normalized_softmax", "base", ""): 1,
+        (species, "normalized_softmax", "all", "random"): 5,
+        (species, "normalized_softmax", "all", "imprinted"): 5,
+        (species, "softmax", "all", ""): 5,
+    }
+    assert len(first) == 52 + 1
+
+
+def test_every_printed_number_has_a_cell(plans):
+    numbers = {f"table{i}": n for i, n in ((1, 30), (2, 30), (3, 25), (4, 25))} | {"text": 1}
+    for plan in plans.values():
+        assert {name: len(item(plan, name).cells) for name in numbers} == numbers
+        assert [each.spec.name for each in plan.items] == paper("imprinting").about.items
+
+
+def test_small_trains_what_its_records_hold(plans):
+    plan = plans["small"]
+    bases = {t.id for t in plan.trainings() if kind(t)[2] == "base"}
+    assert bases == set(SMALL_BASES)
+    parents = Counter(t.parent for t in plan.trainings() if t.parent)
+    # tables 1 and 2: 3 n x 3 draws x 2; table 3: 5 x 3 x 2; CIFAR-100 as tables 1 and 2
+    assert parents == {"22d7765f22d7": 18 + 30, "828f33750e5d": 18, "0407b617391f": 18}
+    assert len(plan.trainings()) == 116
+
+
+def test_tuned_draws_are_those_of_the_evaluation(plans):
+    """Unit d of an untuned row is draw d of one model; of a tuned row, a training on that draw."""
+    plan = plans["small"]
+    untuned = cell(plan, "table1", method="imprinting", n_shot=5)
+    assert list(untuned.nodes) == ["0", "1", "2", "3", "4"]
+    (node,) = {n.id: n for n in untuned.nodes.values()}.values()
+    assert isinstance(node, Evaluation) and node.component.params["draws"] == 5
+    tuned = cell(plan, "table1", method="imprinting_ft", n_shot=5).nodes
+    assert list(tuned) == ["0", "1", "2"]
+    for unit, training in tuned.items():
+        assert isinstance(training, Training) and training.parent == node.parent
+        shots = training.data.shots
+        assert (shots.number, str(shots.draw), shots.seed) == (5, unit, 0)
+    assert node.training.settings.seed == 0  # what the evaluation draws its shots by
+
+
+def test_draws_of_one_model_become_units(plans, monkeypatch):
+    planned = item(plans["small"], "table1")
+    chosen = cell(plans["small"], "table1", method="imprinting", n_shot=5)
+    record = {"kind": "evaluation", "run_id": "e", "parent": "base", "diverged": False, "epochs": [],
+              "metrics": {"mean/5/joint/novel": [0.1, 0.2, 0.3, 0.4, 0.5]}}  # fmt: skip
+    store = Store()
+    monkeypatch.setattr(store, "get", lambda run_id: record)
+    found = render._cell(planned.only(""), chosen.only(""), store, "")
+    assert found.values == pytest.approx({str(draw): 10.0 * (draw + 1) for draw in range(5)})
+    assert found.complete and found.planned == 5 and found.run_ids == ("base",)
+
+
+def test_what_small_leaves_out(plans):
+    plan = plans["small"]
+    for name, method in (("table1", "rand_ft"), ("table4", "imprinting_ft")):
+        run = {n: bool(cell(plan, name, method=method, n_shot=n).nodes) for n in (1, 2, 5, 10, 20)}
+        assert run == {1: True, 2: False, 5: True, 10: False, 20: True}
+    assert not cell(plan, "table4", method="all_class_joint", n_shot=1).nodes
+    assert cell(plan, "figure7", method="imprinting", n_shot=1, embedding_dim=256).nodes
+    assert not cell(plan, "figure7", method="all_class_joint", n_shot=1, embedding_dim=256).nodes
+    assert all(cell(plan, "table3", method="rand_ft", n_shot=n).nodes for n in (1, 2, 5, 10, 20))
+
+
+def test_missing_weights_are_skipped_with_their_reason(plans, monkeypatch, tmp_path):
+    import torch
+
+    monkeypatch.setenv("HYPERSPHERE_DATA", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    assert "hypersphere data get cub" in blocked(item(plans["paper"], "table1"))
+    monkeypatch.setattr("hypersphere.papers.plan.unready", lambda name: None)  # all data are here
+    why = blocked(item(plans["paper"], "table1"))
+    assert "weights IMAGENET1K_V1 of googlenet are not here: download" in why
+
+
+def test_keys_inside_tables_are_values_and_words_hold_keys():
+    spec = paper("imprinting").item("table1")
+    keys = {"n_shot": "5", "method": "imprinting", "classes_evaluated": "all_200way",
+            "finetuned": "no"}  # fmt: skip
+    assert filled(spec, {"number": "{n_shot}", "draw": "${seed}"}, keys, "x") == {
+        "number": 5,
+        "draw": "${seed}",
+    }
+    assert filled(spec, spec.metric, keys, "x") == "imprinting/mean/5/joint/all"
+    with pytest.raises(UserError, match="no column or word 'wrong'"):
+        filled(spec, "{wrong}", keys, "x")
+
+
+def test_curves_of_the_classes_with_few_images():
+    curve = [(0.5, 0.1), (0.6, 0.4), (0.62, 0.39), (0.7, 0.4)]
+    epochs = [
+        {"epoch": i, "test_accuracy": a, "test_accuracy_of_few": b}
+        for i, (a, b) in enumerate(curve, 1)
+    ]
+    record = {"epochs": epochs}
+    assert of_curve(record, "test_accuracy_of_few@1") == 0.1
+    assert of_curve(record, "test_accuracy_of_few@best") == 0.4
+    assert of_curve(record, "epochs_to_95_percent") == 4
+    assert of_curve(record, "epochs_to_95_percent_of_few") == 2
+
+
+def test_an_epoch_of_so_many_balanced_batches():
+    labels = np.arange(6)
+    draws = np.random.default_rng(0)
+    batches = list(ClassBalanced(classes=3, images=2, per_epoch=5).epoch(labels, draws))
+    assert [len(batch) for batch in batches] == [6] * 5  # the one image of a class twice
+    assert len(list(ClassBalanced(classes=3, images=2).epoch(labels, draws))) == 1
+
+
+def leading(cub, inat, by_draw=(0.0, 0.1, 0.2)):
+    """Tables of two methods on two datasets, imprinting ahead by `cub` and by `inat` points."""
+
+    def cells(data, lead):
+        for method, more in (("imprinting_ft", lead), ("rand_ft", 0.0)):
+            values = {str(d): 50 + more * (1 + by) for d, by in enumerate(by_draw)}
+            keys = {"dataset": data, "n_shot": "1", "method": method}
+            yield Cell(keys, "", "", values, 3, ("run",), "substitute")
+
+    def table(name, *made):
+        return Item("imprinting", name, name, "small", "draw", 2.0, ("method",), ("dataset",), made)
+
+    return {"table2": table("table2", *cells("cub", cub)),
+            "table4": table("table4", *cells("inat", inat))}  # fmt: skip
+
+
+@pytest.mark.parametrize("cub, inat, outcome", [(9, 3, "supported"), (3, 9, "contradicted"), (5, 5, "open")])  # fmt: skip # noqa: E501
+def test_one_lead_against_another(cub, inat, outcome):
+    part = {
+        "tables": ["table4"], "with": "table2",
+        "leads": {"method": "imprinting_ft"}, "over": {"method": "rand_ft"},
+        "more_at": {"dataset": "cub"}, "than_at": {"dataset": "inat"},
+    }  # fmt: skip
+    (found,) = comparisons(part, leading(cub, inat), "here")
+    assert (found.outcome, found.n, found.unit) == (outcome, 3, "draw")
+    with pytest.raises(ValueError, match="`leads` with `over`, `more_at` and `than_at`"):
+        comparisons({k: v for k, v in part.items() if k != "more_at"}, leading(1, 1), "here")
