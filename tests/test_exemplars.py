@@ -149,5 +149,10 @@ def test_thumbnails_keep_small_images_and_fit(tmp_path):
     packed = thumbnails.pack(noise, 120)  # in a lower quality than one alone
     assert artifacts.save(tmp_path, {"x": packed}) and packed["ends"][-1] <= thumbnails.BUDGET
     assert packed["ends"][0] < thumbnails.pack(noise[:1], 120)["ends"][0]
+    crops = thumbnails.pack(
+        [image[:96, :96] for image in noise], 120
+    )  # small, but too many to stay
+    assert crops["ends"][-1] <= thumbnails.BUDGET
+    assert thumbnails.unpack(crops)[0].shape == (96, 96, 3)
     with pytest.raises(ValueError, match="400 images of 120 pixels exceed .* show fewer"):
         thumbnails.pack(noise * 10, 120)

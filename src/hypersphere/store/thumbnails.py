@@ -17,12 +17,12 @@ QUALITIES = (90, 80, 70, 60, 50, 40, 30, 20, 10)
 def pack(images: Sequence[np.ndarray], pixels: int) -> dict[str, np.ndarray]:
     """Images (h, w) or (h, w, 3) uint8 as the arrays `bytes` and `ends` of an artifact.
 
-    Each is WebP, whose decoding is exact everywhere (JPEG's is not): as it is where it has no more
-    than `pixels` on its longer side, else shrunk to that and in the best quality in which all of
-    them fit into BUDGET. Raises ValueError when none does.
+    Each is WebP, whose decoding is exact everywhere (JPEG's is not), shrunk to `pixels` on its
+    longer side where it has more. Those that have not stay exactly as they are if all then fit into
+    BUDGET; else all get the best quality in which they do. Raises ValueError when none will do.
     """
-    for quality in QUALITIES:
-        found = [_encoded(image, pixels, quality) for image in images]
+    for exact, quality in [(True, QUALITIES[0]), *((False, each) for each in QUALITIES)]:
+        found = [_encoded(image, pixels, quality, exact) for image in images]
         if sum(map(len, found)) <= BUDGET:
             return {
                 "bytes": np.frombuffer(b"".join(found), np.uint8),
@@ -41,9 +41,9 @@ def unpack(arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
     return found
 
 
-def _encoded(image: np.ndarray, pixels: int, quality: int) -> bytes:
+def _encoded(image: np.ndarray, pixels: int, quality: int, exact: bool) -> bytes:
     small = PIL.Image.fromarray(image).convert("RGB")
-    exact = max(small.size) <= pixels
+    exact = exact and max(small.size) <= pixels
     small.thumbnail((pixels, pixels), PIL.Image.Resampling.LANCZOS)
     file = BytesIO()
     small.save(file, "WEBP", lossless=exact, quality=quality, method=6)
