@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 
 import torch
-from benches import data, few_shot, loops, pairs, placement, startup, steps
+from benches import data, few_shot, loops, many_runs, pairs, placement, startup, steps
 from benches.measure import Bench
 
 from hypersphere import provenance
@@ -75,6 +75,7 @@ def main() -> None:
             "1/s",
         )
     line("start-up, a process each", startup.startup, "1/s")
+    bench.note("status of a plan of 10,000 runs", lambda: many_runs.measure(10_000))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn import functional as F
 
+from hypersphere import losses
 from hypersphere.devices import DEVICES
 from hypersphere.errors import UserError
 from hypersphere.training import several
@@ -47,6 +49,57 @@ def test_shares_are_the_whole_batch(size, processes):
     assert sum(parts, []) == list(range(size))
     lengths = [len(part) for part in parts]
     assert max(lengths) - min(lengths) <= 1
+
+
+LOSSES = {
+    "softmax": lambda z, y: F.cross_entropy(z, y),
+    "triplet": lambda z, y: losses.triplet(z, y, 0.2, True, "semihard"),
+    "all triplets": lambda z, y: losses.triplet(z, y, 0.2, False, "all"),
+    "contrastive": lambda z, y: losses.contrastive(z, y, 1.0, "all"),
+}
+IMAGES = 17  # do not divide by two
+
+
+def gradients(share):
+    """Of each loss, in float64, by the weights of a layer that has seen a share of the images."""
+    g = torch.Generator().manual_seed(0)
+    images = torch.randn(IMAGES, 8, generator=g, dtype=torch.float64)
+    labels = torch.arange(IMAGES) % 4
+    weights = torch.randn(4, 8, generator=g, dtype=torch.float64).requires_grad_()
+    found = {}
+    for name, loss in LOSSES.items():
+        mine = share_of(IMAGES, share)
+        batch = images[mine] @ weights.T, labels[mine]
+        value = loss(*(several.whole(*batch) if share[1] > 1 else batch))
+        (found[name],) = torch.autograd.grad(value, weights)
+    return found
+
+
+def _gradients_of_share(rank, processes, port, file):
+    address = f"tcp://127.0.0.1:{port}"
+    torch.distributed.init_process_group("gloo", address, rank=rank, world_size=processes)
+    found = gradients((rank, processes))
+    for each in found.values():
+        torch.distributed.all_reduce(each)  # and the mean, as DDP does
+    if rank == 0:
+        torch.save({name: each / processes for name, each in found.items()}, file)
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 3])
+def test_gradients_of_shares_are_those_of_the_batch(tmp_path, processes):
+    file = tmp_path / "gradients.pt"
+    several.mp.start_processes(
+        _gradients_of_share,
+        (processes, several._free_port(), file),
+        processes,
+        start_method="spawn",
+    )
+    shared, alone = torch.load(file), gradients((0, 1))
+    for name in LOSSES:
+        assert alone[name].abs().max() > 1e-3
+        torch.testing.assert_close(shared[name], alone[name], rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.slow

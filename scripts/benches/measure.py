@@ -61,6 +61,14 @@ class Bench:
             title, {"unit": unit, "rounds": self.rounds, "variants": kept, "quality": came_out}
         )
 
+    def note(self, title: str, measure: Callable[[], dict[str, Any]]) -> None:
+        """Print and keep figures that have no variants."""
+        if self.only not in title:
+            return
+        found = measure()
+        print(f"\n{title}", *(f"  {name}: {value}" for name, value in found.items()), sep="\n")
+        self._keep(title, found)
+
     def _keep(self, title: str, found: dict[str, Any]) -> None:
         known = json.loads(self.file.read_text()) if self.file.exists() else {"lines": {}}
         known |= {"machine": self.machine, "versions": provenance.versions()}

@@ -17,7 +17,7 @@ pytestmark = [
 
 def test_ten_thousand_runs_in_less_than_a_gigabyte():
     done = subprocess.run(
-        [sys.executable, paths.root() / "scripts/scale.py", "--runs", "10000"],
+        [sys.executable, paths.root() / "scripts/benches/many_runs.py", "--runs", "10000"],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

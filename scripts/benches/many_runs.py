@@ -1,7 +1,6 @@
-#!/usr/bin/env python
 """A plan of thousands of runs: seconds and memory to expand it, hash it and report its state.
 
-python scripts/scale.py --runs 10000      prints figures as JSON
+python scripts/benches/many_runs.py --runs 10000      prints figures as JSON
 
 The plan is that of a paper's item with as many repeats as it takes. Half of its runs are done, in
 records of their own or in a table of records; of the others some are queued, failed, interrupted,
@@ -23,6 +22,7 @@ import time
 from pathlib import Path
 
 from hypersphere import cli, provenance
+from hypersphere.config import Node
 from hypersphere.papers import spec
 from hypersphere.papers.plan import Plan, make_plan
 from hypersphere.store import Store
@@ -118,7 +118,7 @@ def fill(store: Store, plan: Plan, at_work: contextlib.ExitStack) -> dict[str, i
     return counts
 
 
-def record_of(node) -> Record:  # noqa: ANN001  (a Node)
+def record_of(node: Node) -> Record:
     """A record as large as those of real runs."""
     curve = [{"epoch": e + 1, "loss": 1 / (e + 1), "seconds": 1.25} for e in range(EPOCHS)]
     return provenance.stamp(node, time.monotonic(), "cpu") | {
