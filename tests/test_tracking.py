@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import pytest
 from wandb.proto import wandb_internal_pb2
+from wandb.sdk.lib.wbauth import unauthenticate_session
 
 from hypersphere import cli
 from hypersphere.errors import UserError
 from hypersphere.papers.plan import make_plan
 from hypersphere.store import Store
-from hypersphere.tracking import push as pushing
 from hypersphere.tracking.follower import Follower, figures
 from hypersphere.tracking.mirrored import complete
 from hypersphere.tracking.push import mode, push
@@ -31,6 +31,8 @@ def no_account(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no netrc"))
     monkeypatch.setenv("HOME", str(tmp_path))
+    yield
+    unauthenticate_session()  # W&B remembers a key that it has seen
 
 
 @pytest.fixture
@@ -164,20 +166,23 @@ def test_what_wandb_does_not_take_is_a_warning_and_it_is_not_tried_for_ever(trai
 
 
 @pytest.mark.slow
-def test_a_server_that_cannot_be_reached_costs_nothing_but_the_mirror(toy, monkeypatch, capfd):
+def test_a_server_that_cannot_be_reached_costs_nothing_but_the_mirror(toy, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_BASE_URL", UNREACHABLE)
-    monkeypatch.setattr("hypersphere.tracking.follower.LAST", 1.0)
+    monkeypatch.delenv("WANDB_SERVICE", raising=False)  # of this process, where earlier tests ran
     plan, store, said = make_plan("quick", ["toy"], ["table1"]), Store(), []
     with Follower(plan, store, plan.missing(store), said.append, patience=1.0) as follower:
         for outcome in run_all(plan, store):
             follower.finished(outcome.node)
     assert not plan.missing(store)
     assert any("not through" in line and "track push" in line for line in said)
-    monkeypatch.setattr(pushing, "PATIENCE", 2.0)
-    (run, *_) = complete(plan, store)
-    assert push([run], store, "online", said.append) == (0, 1)
-    assert f"run {run.run_id} was not mirrored" in said[-1]
+    code = "import sys; from hypersphere import cli; from hypersphere.tracking import push as p;"
+    code += "p.PATIENCE = 2.0; sys.exit(cli.main(['track', 'push', sys.argv[1]]))"
+    run_id = plan.trainings()[0].id
+    done = subprocess.run([sys.executable, "-c", code, run_id], capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"W&B: run {run_id} was not mirrored: " in done.stderr
+    assert "W&B (online): 0 runs mirrored and 0 tables, 1 not taken" in done.stdout
 
 
 def test_run_mirrors_as_it_goes_and_push_finds_nothing_left(toy, capsys):
@@ -190,6 +195,23 @@ def test_run_mirrors_as_it_goes_and_push_finds_nothing_left(toy, capsys):
     capsys.readouterr()
     assert cli.main(["track", "push", *words]) == 0
     assert "0 runs mirrored and" in capsys.readouterr().out
+
+
+def test_runs_of_no_paper_are_pushed_by_their_ids(trained, capsys):
+    plan, store = trained
+    (judge, *_) = [n for n in plan.nodes.values() if hasattr(n, "training")]
+    run_id = judge.training.id
+    assert cli.main(["track", "push", run_id]) == 0
+    assert "1 runs mirrored" in capsys.readouterr().out
+    found = read_back(store, run_id)
+    assert found["tags"] == ["digits", judge.training.components["head"].name]
+    assert found["group"] == "" and any(
+        key.startswith("novel_classes/") for key in found["summary"]
+    )
+    assert cli.main(["track", "push", judge.id]) == 2
+    assert f"is an evaluation of run {run_id}" in capsys.readouterr().err
+    assert cli.main(["track", "push", run_id[:-1]]) == 2
+    assert f"did you mean {run_id}" in capsys.readouterr().err.replace("'", "").replace("`", "")
 
 
 def test_importing_the_command_does_not_import_wandb():

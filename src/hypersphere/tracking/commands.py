@@ -19,6 +19,7 @@ EXAMPLES = """modes:
 examples:
   hypersphere run --preset small --track     mirror each run as it finishes
   hypersphere track push --preset small      mirror finished runs, whoever trained them
+  hypersphere track push 0123456789ab        one run of your own (scripts/train.py)
   hypersphere track push --paper nsl --again mirror them anew, as after a change of the project
 """
 
@@ -34,31 +35,40 @@ def add_parser(commands: Any, planned: Callable[[argparse.Namespace], tuple[Plan
         "push", help=text, description=f"{text[0].upper()}{text[1:]}, each once.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    command.set_defaults(command=lambda options: _push(options, *planned(options)))
+    command.set_defaults(command=lambda options: _push(options, planned))
+    command.add_argument("runs", nargs="*", metavar="RUN", help="ids (default: those of a preset)")
     command.add_argument("--preset", default="quick", help="quick (default), small or paper")
     command.add_argument("--paper", default="", help="key of a paper (default: all built ones)")
     command.add_argument("--item", default="", help="one item, such as table2")
     command.add_argument("--again", action="store_true", help="also what W&B has already")
 
 
-def _push(options: argparse.Namespace, plan: Plan, store: Store) -> int:
+def _push(
+    options: argparse.Namespace, planned: Callable[[argparse.Namespace], tuple[Plan, Store]]
+) -> int:
+    from hypersphere.run import open_store
     from hypersphere.tracking.follower import figures
-    from hypersphere.tracking.mirrored import complete
+    from hypersphere.tracking.mirrored import complete, named
     from hypersphere.tracking.push import FOLDER, NotTaken, mode, push, push_tables
 
     how = mode()
     if how == "disabled":
         print("WANDB_MODE=disabled: nothing is mirrored")
         return 0
+    if options.runs:
+        store = open_store()
+        runs = list(named(store, options.runs))
+    else:
+        plan, store = planned(options)
+        runs = list(complete(plan, store))
     taken, refused = push(
-        complete(plan, store), store, how, _say,
+        runs, store, how, _say,
         again=options.again, pictures=lambda run: figures(run, store),
     )  # fmt: skip
-    tables = 0
     try:
-        tables = push_tables(store, options.preset, how)
+        tables = 0 if options.runs else push_tables(store, options.preset, how)
     except NotTaken as error:
-        refused += 1
+        tables, refused = 0, refused + 1
         _say(f"W&B: the tables were not mirrored: {error}")
     print(f"W&B ({how}): {taken} runs mirrored and {tables} tables, {refused} not taken")
     if how == "offline" and taken:

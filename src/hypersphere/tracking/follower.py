@@ -4,6 +4,7 @@ trainings neither notice nor wait."""
 from __future__ import annotations
 
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from hypersphere.config import Node, check_training
 from hypersphere.store import Store
-from hypersphere.tracking.mirrored import Mirrored, groups, mirrored, run_of
-from hypersphere.tracking.push import mode, push
+from hypersphere.tracking.mirrored import Mirrored, groups, planned, run_of
+from hypersphere.tracking.push import mode, push, stated_mode
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,9 +45,12 @@ class Follower:
         self._groups = groups(plan.nodes.values())
         self._left = {run: {n.id for n in nodes} for run, nodes in groups(todo).items()}
         self._lines = queue.SimpleQueue[str | None]()
+        stated_mode()  # a wrong one shows before anything trains
+        # Everything of W&B's is in that process: a service of this one would be waited for.
+        own = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "hypersphere.tracking.follower", mode()],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+            [sys.executable, "-m", "hypersphere.tracking.follower"],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=own,
         )  # fmt: skip
         # A thread of its own: a pipe whose reader hangs takes no more when it is full.
         self._writer = threading.Thread(target=self._write, daemon=True)
@@ -57,7 +61,7 @@ class Follower:
         run = run_of(node)
         left = self._left.get(run, set())
         left.discard(node.id)
-        if not left and (found := mirrored(self.plan, self.store, self._groups[run])):
+        if not left and (found := planned(self.plan, self.store, self._groups[run])):
             self._lines.put(json.dumps(asdict(found)))
 
     def __enter__(self) -> Follower:
@@ -98,7 +102,7 @@ def main() -> None:
     """Mirror what comes on standard input, a run per line."""
     store = Store()
     runs = (Mirrored(**json.loads(line)) for line in sys.stdin)
-    push(runs, store, sys.argv[1], _say, pictures=lambda run: figures(run, store))
+    push(runs, store, mode(), _say, pictures=lambda run: figures(run, store))
 
 
 def _say(line: str) -> None:

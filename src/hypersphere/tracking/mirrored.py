@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hypersphere.config import Evaluation, Node
+from hypersphere.errors import UserError, did_you_mean
 from hypersphere.papers.plan import Plan
 from hypersphere.store import Store
 from hypersphere.store.records import Record
@@ -46,8 +47,8 @@ class Mirrored:
 
 def complete(plan: Plan, store: Store) -> Iterator[Mirrored]:
     """The finished runs of a plan, with those of their evaluations that are done."""
-    for group in groups(plan.nodes.values()).values():
-        if (found := mirrored(plan, store, group)) is not None:
+    for nodes in groups(plan.nodes.values()).values():
+        if (found := planned(plan, store, nodes)) is not None:
             yield found
 
 
@@ -64,36 +65,53 @@ def run_of(node: Node) -> str:
     return node.training.id if isinstance(node, Evaluation) else node.id
 
 
-def mirrored(plan: Plan, store: Store, nodes: Sequence[Node]) -> Mirrored | None:
-    """One group of nodes as W&B is given it; None while its training is not done."""
-    found = [(node, record) for node in nodes if (record := store.get(node.id)) is not None]
-    run_id = run_of(nodes[0])
-    own = next((record for _, record in found if record["run_id"] == run_id), None)
-    if own is None:
+def planned(plan: Plan, store: Store, nodes: Sequence[Node]) -> Mirrored | None:
+    """One group of a plan's nodes as W&B is given it; None while its training is not done."""
+    if (own := store.get(run_of(nodes[0]))) is None:
         return None
     users = dict.fromkeys(item for node in nodes for item in plan.users[node.id])
-    items = sorted({f"{item.paper.key}/{item.spec.name}" for item in users})
-    papers = sorted({item.paper.key for item in users})
+    words = sorted({f"{item.paper.key}/{item.spec.name}" for item in users})
+    words += sorted({item.preset for item in users})
+    found = (store.get(node.id) for node in nodes if node.id != own["run_id"])
+    judges = [record for record in found if record is not None]
+    return _mirrored(own, judges, sorted({item.paper.key for item in users})[0], words)
+
+
+def named(store: Store, run_ids: Sequence[str]) -> Iterator[Mirrored]:
+    """Finished trainings by their ids, with whatever judged them: of no paper.
+
+    Raises UserError for an id without a record.
+    """
+    for run_id in run_ids:
+        if (own := store.get(run_id)) is None:
+            raise UserError(f"run {run_id}: no record of it{did_you_mean(run_id, store.records)}")
+        if own["kind"] == "evaluation":
+            raise UserError(f"run {run_id}: is an evaluation of run {own['parent']}; name that one")
+        judges = [
+            record
+            for record in store.records.values()
+            if record["kind"] == "evaluation" and record["parent"] == run_id
+        ]
+        yield _mirrored(own, sorted(judges, key=lambda record: record["run_id"]), "", [])
+
+
+def _mirrored(own: Record, judges: Sequence[Record], group: str, words: list[str]) -> Mirrored:
     identity = own["identity"]
-    words = [*items, *sorted({item.preset for item in users})]
-    words += [own["data"]["name"], identity["head"]["name"]] if "data" in own else []
+    words = words + ([own["data"]["name"], identity["head"]["name"]] if "data" in own else [])
     summary: dict[str, Any] = {}
-    for node, record in found:
-        summary |= _summary(_source(node), record)
+    for record in (own, *judges):
+        about = record["identity"].get(record["kind"])  # of a training there is nothing to name
+        summary |= _summary(about["name"] if about else record["kind"], record)
     return Mirrored(
-        run_id=run_id,
-        group=papers[0],
+        run_id=own["run_id"],
+        group=group,
         tags=tuple(word[:TAG] for word in dict.fromkeys(words)),
         kind=own["kind"],
         config={**own.get("config", identity), "provenance": _provenance(own)},
         history=tuple(_plain(entry) for entry in own.get("epochs", ())),
         summary=summary,
-        records=tuple(record["run_id"] for _, record in found),
+        records=tuple(record["run_id"] for record in (own, *judges)),
     )
-
-
-def _source(node: Node) -> str:
-    return "training" if not hasattr(node, "component") else node.component.name
 
 
 def _summary(source: str, record: Record) -> dict[str, Any]:

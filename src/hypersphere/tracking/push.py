@@ -36,10 +36,7 @@ class NotTaken(Exception):
 def mode() -> str:
     """WANDB_MODE where it is set; else online if W&B has a key (WANDB_API_KEY, or a login of this
     machine), offline if not. Never asks. Raises UserError for an unknown mode."""
-    stated = os.environ.get("WANDB_MODE", "")
-    if stated:
-        if stated not in MODES:
-            raise UserError(f"WANDB_MODE={stated}: must be one of {', '.join(MODES)}")
+    if stated := stated_mode():
         return stated
     import wandb
 
@@ -49,6 +46,14 @@ def mode() -> str:
         except Exception:  # a key that cannot be read is no key
             known = False
     return "online" if known else "offline"
+
+
+def stated_mode() -> str:
+    """WANDB_MODE, "" where it is not set. Raises UserError for an unknown mode."""
+    stated = os.environ.get("WANDB_MODE", "")
+    if stated and stated not in MODES:
+        raise UserError(f"WANDB_MODE={stated}: must be one of {', '.join(MODES)}")
+    return stated
 
 
 def push(
