@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-from hypersphere import paths
 from hypersphere.files import write_text
 from hypersphere.papers.render import built_items, judge_claims
-from hypersphere.papers.spec import paper, paper_keys, published_rows
+from hypersphere.papers.spec import paper, paper_keys
 from hypersphere.reporting.board import board_markdown, claims_markdown, replace_block
 from hypersphere.store import Store
 
 REAL = ("small", "paper")
-TITLES = {  # in the order of the board; a paper with declarations brings its own
-    "nsl": "",
-    "hpn": "Hyperspherical Prototype Networks",
-    "embedded-spaces": "Comparison of Embedded Spaces for Deep Learning Classification",
-    "fixed-vectors": "Redesigning the classification layer by randomizing the class vectors",
-    "imprinting": "Learning with Imprinted Weights",
-}
+ORDER = ("nsl", "hpn", "embedded-spaces", "fixed-vectors", "imprinting")  # others behind them
 
 
 def write_board(readme: Path, store: Store) -> None:
@@ -29,12 +21,10 @@ def write_board(readme: Path, store: Store) -> None:
 
 def with_board(text: str, store: Store) -> str:
     """`text` with its board brought up to date with the records of `store`."""
-    built = {preset: {k: built_items(k, preset, store) for k in paper_keys()} for preset in REAL}
-    names = {key: item_names(key) for key in TITLES}
-    papers = [
-        (key, f"`{key}` {paper(key).about.title if key in paper_keys() else title}")
-        for key, title in TITLES.items()
-    ]
+    keys = sorted(paper_keys(), key=lambda key: (ORDER.index(key) if key in ORDER else 99, key))
+    built = {preset: {key: built_items(key, preset, store) for key in keys} for preset in REAL}
+    names = {key: paper(key).about.items for key in keys}
+    papers = [(key, f"`{key}` {paper(key).about.title}") for key in keys]
     board = board_markdown(papers, names, built)
     rows = {
         preset: [
@@ -43,21 +33,3 @@ def with_board(text: str, store: Store) -> str:
         for preset, by_key in built.items()
     }
     return replace_block(replace_block(text, "board", board), "claims", claims_markdown(rows))
-
-
-def item_names(key: str) -> list[str]:
-    """Names of all items of a paper, built or not: tables, figures, then values in the text."""
-    if key in paper_keys():
-        return paper(key).about.items
-    tables = {f.stem for f in (paths.published_dir() / key).glob("table*.csv")}
-    # The claims call figure 8 of embedded-spaces, its overview page, by that name.
-    claims = {
-        r["item"].replace("overview", "figure8") for r in published_rows(key, "figure_claims")
-    }
-    figures = {name for name in claims if re.fullmatch(r"figure\d+", name)}
-    text = ["text"] if (paths.published_dir() / key / "text.csv").exists() else []
-    return [*sorted(tables, key=_number), *sorted(figures, key=_number), *text]
-
-
-def _number(name: str) -> int:
-    return int(re.sub(r"\D", "", name))
