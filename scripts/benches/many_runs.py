@@ -72,7 +72,11 @@ def ask(repeats: int) -> dict[str, object]:
         "seconds": round(seconds, 2),
         "cpu_seconds": round(cpu, 2),
         "peak_memory_mb": peak_memory(),
-        "said": {key: len(v) if isinstance(v, list) else v for key, v in row.items()},
+        "said": {
+            key: len(v) if isinstance(v, list) else v
+            for key, v in row.items()
+            if isinstance(v, list | int)  # counts: texts may name places of this machine
+        },
     }
 
 

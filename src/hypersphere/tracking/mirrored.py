@@ -7,7 +7,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from hypersphere.config import Evaluation, Node
@@ -37,7 +37,7 @@ class Mirrored:
     config: Mapping[str, Any]
     history: tuple[Mapping[str, Any], ...]
     summary: Mapping[str, Any]
-    records: tuple[str, ...] = field(default=())
+    records: tuple[str, ...]
 
     def digest(self) -> str:
         """Changes when anything of it changes, such as one more evaluation."""
