@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hypersphere import __version__, evaluate_command, paths
+from hypersphere.answers import commands as answers_commands
 from hypersphere.data import commands as data_commands
 from hypersphere.errors import UserError, did_you_mean
 from hypersphere.run import by_reason, open_store, run_options
@@ -25,6 +26,10 @@ EXAMPLES = """examples:
   hypersphere run --paper nsl --item table2  train what is missing, then render
   hypersphere status                         done and missing runs per item
   hypersphere render --preset small          tables, claims and page from the records alone
+  hypersphere claims                         which of the papers' claims hold, on what evidence
+  hypersphere explain nsl table2 --preset small   where a number comes from: runs, data, command
+  hypersphere diff RUN RUN                   how two runs, cells or stores differ
+  hypersphere doctor                         what of this machine would make runs fail
   hypersphere evaluate z.npy --labels y.npy  few-shot, open-set and retrieval numbers of your own
   hypersphere run --launcher slurm --set partition=gpu   the same by jobs of SLURM (docs/cluster.md)
   hypersphere store merge ~/from-cluster     join runs of another machine
@@ -35,7 +40,12 @@ EXAMPLES = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status (0 well, 1 a failed run, 2 bad input)."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:
+        from hypersphere.answers.completion import complete
+
+        complete(parser)
+    options = parser.parse_args(arguments)
     try:
         return options.command(options) or 0
     except UserError as error:
@@ -75,8 +85,15 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--workers", type=_positive, help="processes, one thread each (default: cores)"
             )
+            command.add_argument(
+                "--budget",
+                type=_duration,
+                metavar="TIME",
+                help="only what settles most verdicts and claims in 4h, 90m, ...",
+            )
         if name == "run":
             run_options(command)
+    answers_commands.add_parser(commands)
     evaluate_command.add_parser(commands)
     data_commands.add_parser(commands)
     tracking_commands.add_parser(commands, _planned)
@@ -94,11 +111,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    from hypersphere.papers.status import plan_summary
+    from hypersphere.papers.budget import within
+    from hypersphere.papers.status import budget_summary, budget_text, plan_summary
     from hypersphere.progress import duration
 
     plan, store = _planned(options)
-    summary = plan_summary(plan, store, _workers(options))
+    workers = _workers(options)
+    summary = plan_summary(plan, store, workers)
+    chosen = within(plan, store, options.budget * workers) if options.budget else None
+    if chosen is not None:
+        summary["budget"] = budget_summary(chosen, options.budget, workers)
     if options.json:
         print(json.dumps(summary, indent=2))
         return
@@ -125,11 +147,13 @@ def _plan(options: argparse.Namespace) -> None:
         print("expected time: unknown, no finished run of these kinds yet")
     else:
         print(
-            f"expected time: {duration(summary['hours'] * 3600)} with {_workers(options)} processes"
+            f"expected time: {duration(summary['hours'] * 3600)} with {workers} processes"
             f" of one thread, by past records"
         )
     for line in by_reason(summary["blocked"]):
         print(f"cannot run here: {line}")
+    if chosen is not None:
+        print(budget_text(chosen, options.budget, workers))
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -222,6 +246,18 @@ def _workers(options: argparse.Namespace) -> int:
     from hypersphere.training.packed import on_device
 
     return 1 if on_device() else os.cpu_count() or 1
+
+
+def _duration(text: str) -> float:
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    number, unit = text[:-1], text[-1:]
+    try:
+        seconds = float(number) * units[unit]
+    except (ValueError, KeyError):
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 4h, 90m or 2d")
+    return seconds
 
 
 def _positive(text: str) -> int:

@@ -70,8 +70,10 @@ def run(
     Raises UserError for an item asked for by name of which nothing can run here, for results that
     cannot be written, and for a launcher that is not to be had; nothing has been trained then.
     """
-    from hypersphere.papers.plan import blocked, expected_seconds
+    from hypersphere.papers.budget import within
+    from hypersphere.papers.plan import blocked, seconds_of
     from hypersphere.papers.render import collect, render
+    from hypersphere.papers.status import budget_text
     from hypersphere.progress import RunProgress
 
     if options.launcher == LOCAL and (options.set or options.detach):
@@ -83,13 +85,18 @@ def run(
     todo = [node for node in missing if node.id not in unready]
     if options.item and missing and not todo:
         raise UserError(f"{options.item}: {'; '.join(dict.fromkeys(unready.values()))}")
+    if options.budget:
+        chosen = within(plan, store, options.budget * workers(options))
+        _say(budget_text(chosen, options.budget, workers(options)))
+        todo = [node for node in todo if node.id in chosen.nodes]
     started = {i for i in skipped if any(node.id not in unready for node in i.every_node())}
     collect(plan, store, options.preset)  # an unwritable folder shows before anything trains
     todo, left_out = _without_failed(todo, store, options.retry_failed)
     failures = []
     # Whatever has no past record counts the same: the time left then goes by the number of runs.
-    weights = {node.id: expected_seconds([node], store)[0] for node in todo}
-    weights = {k: w if w == w else 1.0 for k, w in weights.items()}
+    weights = {
+        node_id: 1.0 if w != w else w or 0.0 for node_id, w in seconds_of(todo, store).items()
+    }
     if todo:
         rest = len(plan.nodes) - len(todo)
         _say(f"{options.preset}: {len(todo)} runs to do, {rest} done or skipped")

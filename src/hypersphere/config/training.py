@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Annotated, Any, Literal
 
@@ -53,17 +53,26 @@ class Settings(pydantic.BaseModel):
 
 @dataclass(frozen=True)
 class Training:
-    """One checked training: everything that its numbers depend on."""
+    """One checked training: everything that its numbers depend on.
+
+    base: the run that `initial` names, where the planner knows it. words: the command line that
+    asks for it (Hydra overrides), where the planner knows that; no part of what it is.
+    """
 
     data: Data
     settings: Settings
     components: dict[str, Component]
     raw: dict[str, Any]
-    base: Training | None = None  # the run that `initial` names, where the planner knows it
+    base: Training | None = None
+    words: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def starting_from(self, base: Training | None) -> Training:
         """The same training, knowing the run it starts from."""
         return replace(self, base=base)
+
+    def asked_for(self, words: Sequence[str]) -> Training:
+        """The same training, knowing the command line that asks for it."""
+        return replace(self, words=tuple(words))
 
     @property
     def dataset(self) -> Dataset:

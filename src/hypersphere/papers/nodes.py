@@ -12,6 +12,7 @@ import yaml
 
 from hypersphere import paths
 from hypersphere.config import Component, Evaluation, Node, Training, compose_values, split_config
+from hypersphere.config.words import override
 from hypersphere.errors import UserError
 from hypersphere.papers.spec import ItemSpec, PresetSpec, Selection
 from hypersphere.reporting.declared import ByKey
@@ -65,7 +66,11 @@ def _groups(conf: Path) -> frozenset[str]:
 @cache
 def _composed(options: tuple[str, ...], values: str) -> tuple[Training, dict[str, Component]]:
     """Cells of several items ask for the same run; composing costs milliseconds, so ask once."""
-    return split_config(compose_values(options, json.loads(values)))
+    chosen = json.loads(values)
+    training, evaluations = split_config(compose_values(options, chosen))
+    return training.asked_for(
+        [*options, *(override(*each) for each in chosen.items())]
+    ), evaluations
 
 
 def overrides_of(spec: ItemSpec, keys: Mapping[str, str], settings: PresetSpec) -> Selection:

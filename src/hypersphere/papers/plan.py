@@ -399,22 +399,28 @@ def stale(plan: Plan, store: Store) -> dict[str, str]:
 def expected_seconds(nodes: Iterable[Node], store: Store) -> tuple[float, int]:
     """Seconds of one thread that `nodes` should take by past records, and how many nodes have no
     past record to judge by (they count as the mean of the others)."""
+    each = [seconds for seconds in seconds_of(nodes, store).values() if seconds is not None]
+    known = [seconds for seconds in each if not math.isnan(seconds)]
+    unknown = len(each) - len(known)
+    mean = statistics.fmean(known) if known else math.nan
+    return (sum(known) + unknown * mean if unknown else sum(known)), unknown
+
+
+def seconds_of(nodes: Iterable[Node], store: Store) -> dict[str, float | None]:
+    """By node id, the seconds of one thread by past records of the same data, network and
+    precision: nan without any, None of evaluations and computations, cheap beside a training."""
     rates: dict[Any, list[float]] = {}
     for record in store.records.values():
         if key := _cost_key(record["identity"]):
             rates.setdefault(key, []).append(record["seconds"] / _cost(record["identity"]))
-    known, unknown = [], 0
+    medians = {key: statistics.median(found) for key, found in rates.items()}
+    seconds: dict[str, float | None] = {}
     for node in nodes:
         identity = node.identity()
         key = _cost_key(identity)
-        if key is None:
-            continue  # evaluations and computations are cheap beside a training
-        if key in rates:
-            known.append(statistics.median(rates[key]) * _cost(identity))
-        else:
-            unknown += 1
-    mean = statistics.fmean(known) if known else math.nan
-    return (sum(known) + unknown * mean if unknown else sum(known)), unknown
+        cost = None if key is None else medians.get(key, math.nan) * _cost(identity)
+        seconds[node.id] = cost
+    return seconds
 
 
 def value_of(record: Record, name: str, unit: str, scale: float) -> dict[str, float]:

@@ -175,15 +175,15 @@ def _chosen(planned: PlannedItem, store: Store) -> tuple[PlannedItem, list[str]]
     labels = [key for key, values in selecting.items() if len(values) > 1]
     found, cells, by = [], [], ""
     for cell in planned.cells:
-        settled, chosen = _settled(cell, store)
-        cells.append(settled)
+        found_cell, chosen = settled(cell, store)
+        cells.append(found_cell)
         if chosen is not None and len(cell.alternatives[""]) > 1:
             by = cell.chosen_by[""]
             found.append((" ".join(cell.keys[key] for key in labels), chosen))
     return replace(planned, cells=tuple(cells)), choice.describe(by, found, planned.spec.unit)
 
 
-def _settled(cell: PlannedCell, store: Store) -> tuple[PlannedCell, choice.Alternative | None]:
+def settled(cell: PlannedCell, store: Store) -> tuple[PlannedCell, choice.Alternative | None]:
     """The cell with its best alternative alone, and that; or as it is."""
     if (among := cell.alternatives.get("")) is None:
         return cell, None
@@ -235,7 +235,7 @@ def _cell(planned: PlannedItem, cell: PlannedCell, store: Store, variant: str) -
     if spec.largest is not None and cell.sources:
         tables = {
             source.spec.name: [
-                _cell(source, _settled(each, store)[0], store, variant) for each in source.cells
+                _cell(source, settled(each, store)[0], store, variant) for each in source.cells
             ]
             for source in cell.sources
         }

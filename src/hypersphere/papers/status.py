@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
+from hypersphere.papers.budget import Budget
 from hypersphere.papers.plan import Plan, blocked, expected_seconds, stale, trained_for
+from hypersphere.progress import duration
 from hypersphere.store import Store
 
 UNFINISHED = ("running", "queued", "interrupted", "failed")  # states that say more than missing
@@ -39,6 +42,41 @@ def plan_summary(plan: Plan, store: Store, workers: int) -> dict[str, Any]:
         "hours": round(seconds / max(workers, 1) / 3600, 3) if known else None,
         "blocked": reasons,
     }
+
+
+def budget_summary(chosen: Budget, seconds: float, workers: int) -> dict[str, Any]:
+    """What fits into `seconds` with `workers` processes, for programs; hours of the clock."""
+    return {
+        "hours": round(seconds / 3600, 3),
+        "expected_hours": round(chosen.seconds / workers / 3600, 3),
+        "settled": chosen.settled,
+        "trainings": sum(step.trainings for step in chosen.steps),
+        "runs": list(chosen.nodes),
+        "steps": [asdict(step) for step in chosen.steps],
+    }
+
+
+def budget_text(chosen: Budget, seconds: float, workers: int, lines: int = 12) -> str:
+    """The same for a person to read."""
+    told = budget_summary(chosen, seconds, workers)
+    if not chosen.steps:
+        return (
+            f"within {duration(seconds)} nothing more can be settled here (data, or the past"
+            " records that tell a run's time, are missing; or all runs take longer)"
+        )
+    text = [
+        f"within {duration(seconds)}: {told['settled']} verdicts and claims by"
+        f" {told['trainings']} trainings, expected {duration(chosen.seconds / workers)}"
+    ]
+    for step in chosen.steps[:lines]:
+        text.append(
+            f"  {step.settles} by {step.trainings} trainings,"
+            f" {duration(step.seconds / workers)}: {step.names[0]}"
+            f"{f', and {len(step.names) - 1} more' if step.names[1:] else ''}"
+        )
+    if (more := len(chosen.steps) - lines) > 0:
+        text.append(f"  and {more} steps more (--json lists them)")
+    return "\n".join(text)
 
 
 def once(plan: Plan) -> dict[str, int]:

@@ -90,6 +90,16 @@ def merge(source: Path, store: Store) -> Merged:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def records_under(folder: Path) -> tuple[dict[str, Record], list[str]]:
+    """Records by run id under a folder of runs or results, or one that holds such; and a line for
+    each that cannot be read. Raises UserError for a folder without any."""
+    refused: list[str] = []
+    found = {each.record["run_id"]: each.record for each in _records(folder, refused)}
+    if not found and not refused:
+        raise UserError(f"{folder}: no runs there (no {RECORD}, no {LINES})")
+    return found, refused
+
+
 def _merge(source: Path, store: Store) -> Merged:
     merged, seen = Merged(), 0
     for found in _records(source, merged.refused):
@@ -136,7 +146,7 @@ def _join(found: _Found, store: Store, merged: Merged) -> None:
     _check_record(record)
     tensors, arrays = _checked_tensors(found), _checked_arrays(found)
     ours = store.get(run_id)
-    if ours is not None and (why := _disagreement(ours, record)) is not None:
+    if ours is not None and (why := disagreement(ours, record)) is not None:
         merged.conflicts.append(f"{found.where}: {why}; ours is kept")
         return
     if ours is not None:
@@ -245,11 +255,11 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _disagreement(ours: Record, theirs: Record) -> str | None:
+def disagreement(ours: Record, theirs: Record) -> str | None:
     """The first number in which two records of one run differ: bit for bit on the same versions and
     hardware, else by more than TOLERANCE (relative for losses)."""
     exact = all(ours.get(key) == theirs.get(key) for key in ("versions", "hardware"))
-    mine, other = _numbers(ours), _numbers(theirs)
+    mine, other = numbers_of(ours), numbers_of(theirs)
     for name in sorted(mine.keys() | other.keys()):
         a, b = mine.get(name), other.get(name)
         if a is None or b is None:
@@ -260,7 +270,9 @@ def _disagreement(ours: Record, theirs: Record) -> str | None:
     return None
 
 
-def _numbers(record: Record) -> dict[str, float]:
+def numbers_of(record: Record) -> dict[str, float]:
+    """All numbers of a record by name: whether it diverged, its metrics (each draw for itself),
+    its curve without its seconds."""
     found = {"diverged": float(record["diverged"])}
     for key, value in record["metrics"].items():
         values = value if isinstance(value, list) else [value]

@@ -1,0 +1,171 @@
+"""Which runs to do in a given time: those that settle most verdicts and claims."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from hypersphere.config import Evaluation, Node
+from hypersphere.papers.plan import Plan, PlannedCell, PlannedItem, seconds_of
+from hypersphere.papers.spec import Paper, published_rows
+from hypersphere.reporting.cells import select_cells
+from hypersphere.reporting.verdicts import as_number
+from hypersphere.store import Store
+
+QUICK = 1.0  # seconds of what judges a training, or computes without one
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is settled together: cells (`nsl table2: ...`) that get a verdict, and claims; the
+    seconds of one thread that its runs add to what was chosen before."""
+
+    names: tuple[str, ...]
+    settles: int
+    seconds: float
+    trainings: int
+
+
+@dataclass
+class Budget:
+    """What fits into a time: steps in the order of most verdicts per second, and their nodes."""
+
+    steps: list[Step] = field(default_factory=list)
+    nodes: dict[str, Node] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def settled(self) -> int:
+        return sum(step.settles for step in self.steps)
+
+
+@dataclass(eq=False)
+class _Aim:
+    """Something to settle: its name, the cells that it needs, and whether it is a claim."""
+
+    name: str
+    cells: frozenset[int]
+    claim: bool
+
+
+def within(plan: Plan, store: Store, seconds: float) -> Budget:
+    """What of a plan to run in so many seconds of one thread.
+
+    A cell is settled when all its runs are there and the paper prints a number for the same
+    protocol; a claim when all cells that it speaks of are complete (which may leave it open).
+    Chosen one after another by verdicts per second that is still to be spent, so that what shares
+    runs comes together. Runs whose data are not here, and kinds of run without a past record to
+    tell their time, are left out.
+    """
+    cost = _costs(plan, store)
+    cells = [(item, cell) for item in plan.items for cell in item.cells]
+    needs = [_needs(cell, store) for _, cell in cells]
+    open_ = {i for i, nodes in enumerate(needs) if nodes}
+    possible = {i for i in open_ if all(node in cost for node in needs[i])}
+    aims = [
+        _Aim(f"{item.paper.key} {item.spec.name}: {', '.join(cell.keys.values())}", frozenset([i]),
+             False)
+        for i, (item, cell) in enumerate(cells)
+        if i in possible and _has_verdict(item, cell)
+    ]  # fmt: skip
+    aims += [aim for aim in _claims(plan, cells) if aim.cells & open_ and not
+             aim.cells & open_ - possible]  # fmt: skip
+    verdicts = {next(iter(aim.cells)) for aim in aims if not aim.claim}
+    return _chosen(aims, verdicts, needs, cost, plan, seconds)
+
+
+def _chosen(
+    aims: list[_Aim],
+    verdicts: set[int],
+    needs: list[frozenset[str]],
+    cost: Mapping[str, float],
+    plan: Plan,
+    seconds: float,
+) -> Budget:
+    budget, settled = Budget(), set[int]()
+
+    def new(aim: _Aim) -> set[str]:
+        return set[str]().union(*(needs[i] for i in aim.cells)) - budget.nodes.keys()
+
+    def gain(aim: _Aim) -> int:
+        return len((aim.cells & verdicts) - settled) + aim.claim
+
+    while aims:
+        best, best_rate = None, 0.0
+        for aim in aims:
+            spent = sum(cost[node] for node in new(aim))
+            rate = gain(aim) / max(spent, QUICK)
+            if rate > best_rate and budget.seconds + spent <= seconds:
+                best, best_rate = aim, rate
+        if best is None:
+            break
+        nodes = {node_id: node for node_id, node in plan.nodes.items() if node_id in new(best)}
+        spent = sum(cost[node_id] for node_id in nodes)
+        budget.nodes |= nodes
+        budget.seconds += spent
+        together = [best, *(aim for aim in aims if aim is not best and not new(aim))]
+        gained = 0
+        for aim in together:
+            gained += gain(aim)
+            settled |= aim.cells
+        trainings = sum(node.identity()["kind"] == "training" for node in nodes.values())
+        names = tuple(aim.name for aim in together)
+        budget.steps.append(Step(names, gained, spent, trainings))
+        aims = [aim for aim in aims if aim not in together]
+    return budget
+
+
+def _costs(plan: Plan, store: Store) -> dict[str, float]:
+    """Seconds of each missing node that can be run here and whose time past records tell."""
+    unready = plan.unready(store)
+    seconds = seconds_of(plan.missing(store), store)
+    return {
+        node_id: value if value is not None else QUICK
+        for node_id, value in seconds.items()
+        if node_id not in unready and not (value is not None and math.isnan(value))
+    }
+
+
+def _needs(cell: PlannedCell, store: Store) -> frozenset[str]:
+    """Missing nodes of a cell's primary variant, with what they start from."""
+    found = set[str]()
+    for first in cell.only("").every_node():
+        node: Node | None = first
+        while node is not None and store.get(node.id) is None:
+            found.add(node.id)
+            node = node.training if isinstance(node, Evaluation) else getattr(node, "base", None)
+    return frozenset(found)
+
+
+def _has_verdict(item: PlannedItem, cell: PlannedCell) -> bool:
+    return item.settings.protocol == "exact" and as_number(cell.published) is not None
+
+
+def _claims(plan: Plan, cells: list[tuple[PlannedItem, PlannedCell]]) -> Iterable[_Aim]:
+    """The claims whose tables are all planned."""
+    places: dict[tuple[str, str], list[int]] = {}
+    for i, (item, _) in enumerate(cells):
+        places.setdefault((item.paper.key, item.spec.name), []).append(i)
+    papers: dict[str, Paper] = {item.paper.key: item.paper for item in plan.items}
+    for key, declared in papers.items():
+        texts = {(row["item"], row["claim"]) for row in published_rows(key, "figure_claims")}
+        for spec in declared.claims:
+            if (str(spec.get("item")), str(spec.get("claim"))) not in texts:
+                continue
+            parts = spec.get("parts") or ([spec] if spec.get("tables") else [])
+            tables = {name for part in parts for name in part.get("tables", [])}
+            if not parts or not all((key, name) in places for name in tables):
+                continue
+            wanted = set[int]()
+            for part in parts:
+                for name in part.get("tables", []):
+                    inside = {id(cells[i][1]): i for i in places[key, name]}
+                    try:
+                        found = select_cells(
+                            [cells[i][1] for i in places[key, name]], part.get("where", {}), name
+                        )
+                    except ValueError:
+                        found = []  # a preset with other rows, where it decides nothing
+                    wanted |= {inside[id(cell)] for cell in found}
+            yield _Aim(f"{key} {spec['item']}: claim: {spec['claim']}", frozenset(wanted), True)
