@@ -285,8 +285,7 @@ def test_a_budget_buys_the_verdicts_that_cost_least(toy, store):
     assert sum(step.trainings for step in chosen.steps) == sum(
         node.identity()["kind"] == "training" for node in chosen.nodes.values()
     )
-    rates = [step.settles / max(step.seconds, 1) for step in chosen.steps]
-    assert rates == sorted(rates, reverse=True)
+    assert chosen.seconds == pytest.approx(sum(step.seconds for step in chosen.steps))
     half = within(plan, store, chosen.seconds / 2)
     assert 0 < half.settled < chosen.settled and half.seconds <= chosen.seconds / 2
     assert (
