@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from hypersphere.errors import UserError
 
 if TYPE_CHECKING:
     from hypersphere.papers.plan import Plan
@@ -21,6 +24,7 @@ examples:
   hypersphere track push --preset small      mirror finished runs, whoever trained them
   hypersphere track push 0123456789ab        one run of your own (scripts/train.py)
   hypersphere track push --paper nsl --again mirror them anew, as after a change of the project
+  hypersphere track views --preset small     a saved view per paper in the W&B project
 """
 
 
@@ -37,10 +41,18 @@ def add_parser(commands: Any, planned: Callable[[argparse.Namespace], tuple[Plan
     )  # fmt: skip
     command.set_defaults(command=lambda options: _push(options, planned))
     command.add_argument("runs", nargs="*", metavar="RUN", help="ids (default: those of a preset)")
+    _choice(command)
+    command.add_argument("--again", action="store_true", help="also what W&B has already")
+    text = "save a view per paper in the W&B project: its runs, curves, pictures, numbers by item"
+    command = actions.add_parser("views", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    command.set_defaults(command=lambda options: _views(options, planned))
+    _choice(command)
+
+
+def _choice(command: argparse.ArgumentParser) -> None:
     command.add_argument("--preset", default="quick", help="quick (default), small or paper")
     command.add_argument("--paper", default="", help="key of a paper (default: all built ones)")
     command.add_argument("--item", default="", help="one item, such as table2")
-    command.add_argument("--again", action="store_true", help="also what W&B has already")
 
 
 def _push(
@@ -74,6 +86,34 @@ def _push(
     if how == "offline" and taken:
         print(f"upload them with: wandb sync {store.runs / FOLDER}/*/wandb/offline-run-*")
     return 1 if refused else 0
+
+
+def _views(
+    options: argparse.Namespace, planned: Callable[[argparse.Namespace], tuple[Plan, Store]]
+) -> int:
+    from hypersphere.tracking.push import PROJECT, mode
+    from hypersphere.tracking.views import views
+
+    plan, store = planned(options)
+    entity, project = (os.environ.get(f"WANDB_{name}", "") for name in ("ENTITY", "PROJECT"))
+    found = list(views(plan, store, entity, project or PROJECT))
+    if mode() != "online":
+        raise UserError(
+            "saved views live on W&B's server: log in (`wandb login`, or WANDB_API_KEY) and leave"
+            " WANDB_MODE unset"
+        )
+    if not entity:
+        raise UserError("WANDB_ENTITY is not set: whose project is it? (your user or team name)")
+    failed = 0
+    for view in found:
+        try:
+            view.save()
+        except Exception as error:  # the network's, the server's and the library's own
+            failed += 1
+            _say(f"W&B: the view {view.name!r} was not saved: {error}")
+        else:
+            print(f"{view.name}: {view.url}")
+    return 1 if failed else 0
 
 
 def _say(line: str) -> None:
