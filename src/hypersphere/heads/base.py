@@ -28,6 +28,12 @@ class Head(nn.Module):
         self.dim, self.num_classes = dim, num_classes
         self.register_buffer("imprinted", None)  # in no state_dict before there is something
 
+    @classmethod
+    def without_placing(cls, params: dict[str, Any]) -> dict[str, Any]:
+        """Keyword parameters of a head of the same shape whose class vectors will be loaded, so
+        that nothing is searched for or read from a file to place them."""
+        return params
+
     def loss(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         """Scalar training loss. embeddings: (n, dim); labels: (n,) in 0 .. num_classes - 1;
         weights: (n,) of the images, of a head that `classifies`."""
