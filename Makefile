@@ -65,7 +65,7 @@ board: $(READY)  ## bring the board in README.md up to date with the records
 	@$(BIN)/hypersphere board
 
 docs: $(READY)  ## the documentation, as pages to open from disk: site/index.html
-	$(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 lint: $(READY)  ## ruff
 	$(BIN)/ruff check src scripts tests

@@ -275,7 +275,7 @@ def test_folders_that_cannot_be_loaded(tmp_path):
     says(changed(training=foreign), "import antigravity")
     assert "antigravity" not in sys.modules  # the folder chose nothing that is imported
     function = config["training"] | {"head": {"_target_": "os.getcwd", "name": "x"}}
-    says(changed(training=function), "is no network module")
+    says(changed(training=function), "is no Head")
     bare = changed()
     (bare / "model.safetensors").unlink()
     says(bare, "cannot be read")

@@ -150,8 +150,9 @@ def _component(config: dict[str, Any], name: str) -> Component:
             " before load_model, if you trust it"
         )
     component = check(node, name)
-    if not (inspect.isclass(component.target) and issubclass(component.target, nn.Module)):
-        raise UserError(f"{name}._target_={node['_target_']}: is no network module")
+    kind = Head if name == "head" else nn.Module
+    if not (inspect.isclass(component.target) and issubclass(component.target, kind)):
+        raise UserError(f"{name}._target_={node['_target_']}: is no {kind.__name__}")
     stated, here = config["revisions"][name], component.identity()["revision"]
     if stated != here:
         raise UserError(

@@ -38,7 +38,9 @@ def add_parser(actions: Any) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    store = Store()
+    from hypersphere.run import open_store
+
+    store = open_store()
     record = find_training(options.run, store)
     run_id = record["run_id"]
     folder = Path(options.to or f"hypersphere-{run_id}").expanduser()
