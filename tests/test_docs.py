@@ -214,19 +214,19 @@ def test_adding_a_head_a_backbone_a_dataset_a_paper_and_a_table(tmp_path):
             said.append(done.stdout)
     store = Store()
     trainings = [r for r in store.records.values() if r["kind"] == "training"]
-    # three single ones, and three seeds of three heads and of two further angles
-    assert len(trainings) == 3 + 3 * 3 + 3 * 2
+    # three single ones, and two seeds of three heads and of two further angles
+    assert len(trainings) == 3 + 2 * 3 + 2 * 2
     assert {r["identity"]["head"]["name"] for r in trainings} == {
         "arcface",
         "normalized_softmax",
         "softmax",
     }
     assert {r["data"]["name"] for r in trainings} == {"digits", "my_digits"}
-    assert "trainings: 15 (18 if nothing were shared between items)" in "".join(said)
+    assert "trainings: 10 (12 if nothing were shared between items)" in "".join(said)
     results = Path(environment["HYPERSPHERE_RESULTS"]) / "quick"
     table1 = pd.read_csv(results / "tables/margins/table1.csv")
     assert table1["method"].tolist() == ["softmax", "nsl", "arcface"]
-    assert (table1["verdict"] == "not comparable").all() and table1["ours"].between(10, 100).all()
+    assert (table1["verdict"] == "not comparable").all() and table1["ours"].between(40, 100).all()
     assert (results / "figures/margins/figure1.png").stat().st_size > 1000
     claims = pd.read_csv(results / "claims.csv")
     assert claims.loc[claims["paper"] == "margins", "verdict"].tolist() == ["not tested"]
