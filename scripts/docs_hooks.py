@@ -51,7 +51,7 @@ def declared(about: Paper) -> str:
         "",
         "## Where the paper is silent",
         "",
-        "Decided before the runs; none was chosen by its distance to a printed value.",
+        "How it was decided; none of it was chosen by its distance to a printed value.",
         "",
         *(f"- {_text(line)}" for line in said.decisions),
         "",
