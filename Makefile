@@ -13,7 +13,7 @@ LAUNCHING = $(if $(filter-out local,$(LAUNCHER)),$(foreach value,$(LAUNCH),--set
 CHOICE := --preset $(PRESET) $(if $(PAPER),--paper $(PAPER)) $(if $(ITEM),--item $(ITEM))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce-tables plan status render test test-all test-cluster bench board lock lint
+.PHONY: help setup reproduce-tables plan status render test test-all test-cluster bench board docs lock lint
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -63,6 +63,9 @@ bench: $(READY)  ## every speed figure as a ratio, side by side, in one run
 
 board: $(READY)  ## bring the board in README.md up to date with the records
 	@$(BIN)/hypersphere board
+
+docs: $(READY)  ## the documentation, as pages to open from disk: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 lint: $(READY)  ## ruff
 	$(BIN)/ruff check src scripts tests

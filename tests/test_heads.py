@@ -1,12 +1,15 @@
 """Heads own their class vectors, infer new ones, and score; the VGG network's shapes and sizes."""
 
+import copy
 import math
+import re
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
+from hypersphere import heads
 from hypersphere.backbones import VGG
 from hypersphere.heads import (
     Contrastive,
@@ -240,3 +243,24 @@ def test_too_many_blocks():
     VGG(1, 8, filters=[2, 2, 2], dim=3)  # 8 -> 4 -> 2 -> 1
     with pytest.raises(ValueError, match="4 blocks halve an image of 8 pixels to nothing"):
         VGG(1, 8, filters=[2, 2, 2, 2], dim=3)
+
+
+@pytest.mark.parametrize(("build", "says"), [
+    (lambda: heads.NormalizedSoftmax(4, 3, scale=-1.0), "NormalizedSoftmax: scale=-1.0: input should be greater than 0"),
+    (lambda: heads.NormalizedSoftmax(4, 3, scale=1.0, learn_scale="yes"), "learn_scale='yes': input should be 'no', 'shared' or 'per_class'"),
+    (lambda: heads.Triplet(4, 3, margin=1.0, squared=False, mining="semi-hard"), "mining='semi-hard'"),
+    (lambda: heads.RandomVectors(4, 3, similarity="dot", scale=2.0, learned=False, draw="gaussian", bias=0.0), "similarity=dot it must be 1"),
+    (lambda: heads.Prototypes.from_points(torch.zeros(3, 4)), "none at the origin"),
+])  # fmt: skip
+def test_heads_that_are_built_by_hand_are_checked_like_configured_ones(build, says):
+    with pytest.raises(ValueError, match=re.escape(says)):
+        build()
+
+
+def test_prototypes_of_ones_own():
+    points = torch.randn(5, 3) * 7
+    head = heads.Prototypes.from_points(points)
+    unit = torch.nn.functional.normalize(points, dim=1)
+    assert torch.allclose(head.class_vectors, unit) and "class_vectors" in head.state_dict()
+    assert head.loss(unit, torch.arange(5)).item() == pytest.approx(0, abs=1e-6)
+    assert torch.equal(copy.deepcopy(head).class_vectors, head.class_vectors)

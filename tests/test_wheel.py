@@ -1,6 +1,7 @@
 """The package as pip installs it works outside a checkout, launchers and configurations included."""
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -47,7 +48,7 @@ def installed(tmp_path_factory):
     def command(name, *words):
         return run(folder / "venv/bin" / name, *words, cwd=where, env=environment)
 
-    command.folder = where
+    command.folder, command.environment = where, environment
     return command
 
 
@@ -71,3 +72,41 @@ def test_a_multirun_finds_the_launcher(installed):
     words = "-m paper=nsl hydra/launcher=joblib schedule.epochs=1 seed=0,1".split()
     said = installed("python", "-m", "hypersphere.app", *words)
     assert "joblib: 2 jobs submitted" in said and "training loss" in said
+
+
+def test_it_is_a_typed_library_and_hands_runs_on(installed):
+    words = (
+        "paper=nsl head=prototypes head.steps=50 split=all_classes evaluations=none seed=3".split()
+    )
+    said = installed("python", "-m", "hypersphere.app", *words, "schedule.epochs=1")
+    run_id = re.search(r"run (\w+): training", said)[1]
+    installed("hypersphere", "store", "export", run_id[:8], "--to", "handed-on")
+    code = """
+from importlib.resources import files
+import torch
+from hypersphere import NormalizedSoftmax, Prototypes, evaluate, load_model, prototypes
+assert (files("hypersphere") / "py.typed").is_file()
+model = load_model("handed-on")
+print(tuple(model(torch.zeros(5, 1, 8, 8, dtype=torch.uint8)).shape), len(model.classes))
+head = NormalizedSoftmax(4, 3, scale=16.0)
+head.imprint(torch.randn(2, 4), torch.tensor([3, 4]))
+print(head.num_classes, Prototypes.from_points(prototypes.optimal(5, 4)).class_vectors.shape)
+"""
+    assert installed("python", "-c", code).splitlines() == ["(5, 10) 10", "5 torch.Size([5, 4])"]
+
+
+def test_a_configuration_of_ones_own_needs_no_checkout(installed):
+    own = installed.folder / "mine"
+    (own / "head").mkdir(parents=True)
+    (own / "my_heads.py").write_text(
+        "from hypersphere.heads import NormalizedSoftmax\n\n\nclass Mine(NormalizedSoftmax):\n"
+        "    def __init__(self, dim, num_classes, *, scale: float):\n"
+        "        super().__init__(dim, num_classes, scale=scale)\n"
+    )
+    (own / "head" / "mine.yaml").write_text("_target_: my_heads.Mine\nname: mine\nscale: 8.0\n")
+    installed.environment["HYPERSPHERE_CONF"] = "mine"
+    try:
+        words = "paper=nsl head=mine schedule.epochs=1".split()
+        assert "training loss" in installed("python", "-m", "hypersphere.app", *words)
+    finally:
+        del installed.environment["HYPERSPHERE_CONF"]

@@ -15,6 +15,7 @@ from hypersphere.answers import commands as answers_commands
 from hypersphere.data import commands as data_commands
 from hypersphere.errors import UserError, did_you_mean
 from hypersphere.run import by_reason, open_store, run_options
+from hypersphere.store import export
 from hypersphere.tracking import commands as tracking_commands
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ EXAMPLES = """examples:
   hypersphere evaluate z.npy --labels y.npy  few-shot, open-set and retrieval numbers of your own
   hypersphere run --launcher slurm --set partition=gpu   the same by jobs of SLURM (docs/cluster.md)
   hypersphere store merge ~/from-cluster     join runs of another machine
+  hypersphere store export 0123456789ab      a trained run for others: weights, config, card
   hypersphere track push --preset small      mirror finished runs to W&B (docs/tracking.md)
   hypersphere data status                    which datasets are here, and where they go
 """
@@ -97,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate_command.add_parser(commands)
     data_commands.add_parser(commands)
     tracking_commands.add_parser(commands, _planned)
-    kept = commands.add_parser("store", help="join runs of other machines (store merge DIR)")
+    kept = commands.add_parser("store", help="join runs of other machines, hand a trained run on")
     actions = kept.add_subparsers(required=True, metavar="action")
     text = "join finished runs from elsewhere: verified, none overwritten"
     command = actions.add_parser("merge", help=text, description=text)
@@ -105,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "sources", nargs="+", metavar="DIR", help="runs/, results/, what holds them, or an archive"
     )
+    export.add_parser(actions)
     board = commands.add_parser("board", help="rewrite the board in README.md (from a checkout)")
     board.set_defaults(command=_board)
     return parser

@@ -1,12 +1,15 @@
 """Where things lie: in a checkout beside `src/`, else (an installed wheel) the working directory.
 
-The environment wins everywhere: HYPERSPHERE_DATA, HYPERSPHERE_RESULTS, HYPERSPHERE_RUNS.
+The environment wins everywhere: HYPERSPHERE_DATA, HYPERSPHERE_RESULTS, HYPERSPHERE_RUNS. A user's
+own configuration (HYPERSPHERE_CONF) stands beside ours.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+from hypersphere.errors import UserError
 
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parents[1]
@@ -30,6 +33,29 @@ def conf_dir() -> Path:
 def published_dir() -> Path:
     """The papers' printed numbers, one folder per paper."""
     return _CHECKOUT / "results" / "published" if in_checkout() else _PACKAGE / "published"
+
+
+def own_conf_dir() -> Path | None:
+    """The user's own configuration, if there is one (HYPERSPHERE_CONF): groups as `conf/` has them,
+    and `published/`. What it holds takes the place of ours of the same name. Raises UserError for a
+    folder that is not there."""
+    if not (value := os.environ.get("HYPERSPHERE_CONF")):
+        return None
+    folder = Path(value).expanduser().resolve()
+    if not folder.is_dir():
+        raise UserError(f"HYPERSPHERE_CONF={value}: is no folder; make it, or unset the variable")
+    return folder
+
+
+def conf_dirs() -> list[Path]:
+    """The user's own configuration, then ours."""
+    return [*filter(None, [own_conf_dir()]), conf_dir()]
+
+
+def published_dirs() -> list[Path]:
+    """Printed numbers of the user's own papers, then those of ours."""
+    own = own_conf_dir()
+    return [*([own / "published"] if own else []), published_dir()]
 
 
 def _from_environment(variable: str, default: str) -> Path:

@@ -1,14 +1,27 @@
-"""Hydra's side of `hydra/launcher=joblib|slurm|ray` (Hydra looks for plugins in this package)."""
+"""Hydra's side of `hydra/launcher=joblib|slurm|ray` and of a user's own configuration (Hydra looks
+for plugins in this package)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
+
+
+class OwnConfiguration(SearchPathPlugin):
+    """Looks into HYPERSPHERE_CONF before anything else."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        from hypersphere import paths
+
+        if (own := paths.own_conf_dir()) is not None:
+            search_path.prepend("own", f"file://{own}")
 
 
 class JobLauncher(Launcher):

@@ -15,6 +15,7 @@ The signature is the schema, so that no second list of parameters has to be kept
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,7 @@ from typing import Any, get_args, get_type_hints
 import pydantic
 from hydra.utils import get_object
 
+from hypersphere import paths
 from hypersphere.errors import UserError, did_you_mean
 
 RESERVED = ("_target_", "name")
@@ -87,6 +89,9 @@ def check(node: Any, where: str) -> Component:
 
 @cache
 def _target(path: str) -> Any:
+    # Modules that a user's own configuration names may lie beside it.
+    if (own := paths.own_conf_dir()) is not None and str(own) not in sys.path:
+        sys.path.append(str(own))
     return get_object(path)
 
 

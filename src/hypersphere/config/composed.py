@@ -53,16 +53,17 @@ def keep(overrides: Sequence[str], config: DictConfig) -> None:
 
 def _file(overrides: Sequence[str]) -> Path:
     name = hashlib.sha256("\n".join(overrides).encode()).hexdigest()[:16]
-    return paths.runs_dir() / FOLDER / _digest(paths.conf_dir()) / f"{name}.json"
+    return paths.runs_dir() / FOLDER / _digest(*paths.conf_dirs()) / f"{name}.json"
 
 
 @cache
-def _digest(folder: Path) -> str:
+def _digest(*folders: Path) -> str:
     """Of what compositions depend on: the configuration's files, the datasets, and Hydra."""
     found = hashlib.sha256(f"{version('hydra-core')} {version('omegaconf')}".encode())
-    for file in sorted(folder.rglob("*.yaml")):
-        found.update(f"\n{file.relative_to(folder)}\n".encode())
-        found.update(file.read_bytes())
+    for folder in folders:
+        for file in sorted(folder.rglob("*.yaml")):
+            found.update(f"\n{file.relative_to(folder)}\n".encode())
+            found.update(file.read_bytes())
     for name in DATASETS:
         found.update(f"\n{name} {in_memory(name)}".encode())
     return found.hexdigest()[:16]

@@ -2,15 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, get_type_hints
 
+import pydantic
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def _checked(init: Callable[..., None]) -> Callable[..., None]:
+    """A head's constructor that holds parameters given by name to their annotations, as a
+    configuration is held to them: who builds heads by hand gets the same errors."""
+
+    @functools.cache
+    def adapters() -> dict[str, pydantic.TypeAdapter[Any]]:
+        hints = get_type_hints(init, include_extras=True)
+        parameters = inspect.signature(init).parameters.values()
+        named = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name in hints]
+        return {name: pydantic.TypeAdapter(hints[name]) for name in named}
+
+    @functools.wraps(init)
+    def checked(self: Head, *args: Any, **given: Any) -> None:
+        for name, adapter in adapters().items():
+            if name not in given:
+                continue
+            try:
+                adapter.validate_python(given[name], strict=True)
+            except pydantic.ValidationError as error:
+                why = error.errors()[0]["msg"]
+                raise ValueError(
+                    f"{type(self).__name__}: {name}={given[name]!r}: {why[0].lower()}{why[1:]}"
+                ) from None
+        init(self, *args, **given)
+
+    return checked
+
+
 class Head(nn.Module):
-    """A head over `num_classes` classes in `dim` dimensions.
+    """A head over `num_classes` classes of embeddings (n, dim).
+
+    It is built as `head(dim, num_classes, ...)`; further parameters go by name, and ValueError is
+    raised for one of another type or range than its annotation says.
 
     Class vectors always have shape (classes, dim) and are parameters or buffers of the head, so
     that optimiser, checkpoint and imprinting see them. Heads that learn by distances alone have
@@ -23,10 +58,21 @@ class Head(nn.Module):
     targets: Tensor | None = None  # (classes, dim) fixed points that classes are sent to, if any
     imprinted: Tensor | None  # (classes, dim) float64: sums of unit embeddings, see imprint
 
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = _checked(cls.__init__)  # type: ignore[method-assign]
+
     def __init__(self, dim: int, num_classes: int) -> None:
         super().__init__()
         self.dim, self.num_classes = dim, num_classes
         self.register_buffer("imprinted", None)  # in no state_dict before there is something
+
+    @classmethod
+    def without_placing(cls, params: dict[str, Any]) -> dict[str, Any]:
+        """Keyword parameters of a head of the same shape whose class vectors will be loaded, so
+        that nothing is searched for or read from a file to place them."""
+        return params
 
     def loss(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         """Scalar training loss. embeddings: (n, dim); labels: (n,) in 0 .. num_classes - 1;

@@ -37,8 +37,9 @@ class Euclidean(Head):
 
 
 class Triplet(Euclidean):
-    """Triplet loss on unit embeddings, or with `normalize=False` on embeddings as they are; see
-    `losses.triplet` for the mining rules. Classified by the nearest mean embedding."""
+    """Triplet loss (Schroff et al. 2015) on unit embeddings, or with `normalize=False` on them as
+    they are. margin: of Euclidean distances, or of their squares where `squared`; mining: see
+    `losses.triplet`. Classified by the nearest mean embedding."""
 
     def __init__(
         self,
@@ -60,9 +61,10 @@ class Triplet(Euclidean):
 
 
 class LiftedStructured(Euclidean):
-    """Lifted structured loss on embeddings as they are, or with `normalize` on unit ones; see
-    `losses.lifted_structured`. Needs batches with several images of a class
-    (`batches=class_balanced`). Classified by the nearest mean embedding."""
+    """Lifted structured loss (Song et al. 2016, eq. 4) on embeddings as they are, or with
+    `normalize` on unit ones; see `losses.lifted_structured`. margin: of Euclidean distances. Needs
+    batches with several images of a class (`batches=class_balanced`). Classified by the nearest
+    mean embedding."""
 
     def __init__(
         self, dim: int, num_classes: int, *, margin: Annotated[float, Field(gt=0)], normalize: bool
@@ -75,8 +77,9 @@ class LiftedStructured(Euclidean):
 
 
 class Contrastive(Euclidean):
-    """Contrastive loss on unit embeddings, or with `normalize=False` on embeddings as they are;
-    `consecutive` pairs need `batches=pairs`. Classified by the nearest mean embedding.
+    """Contrastive loss (Hadsell et al. 2006) on unit embeddings, or with `normalize=False` on
+    embeddings as they are; margin: of Euclidean distances; pairs: rows (0, 1), (2, 3), ... of the
+    batch (`consecutive`, for `batches=pairs`), or `all`. Classified by the nearest mean embedding.
 
     factor: of the loss; 0.5 for the 1/2 of Hadsell et al. 2006.
     """

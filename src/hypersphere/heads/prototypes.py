@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
+import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from hypersphere import losses
 from hypersphere.heads.base import Head
-from hypersphere.prototypes.placements import TOLD_BY, Kind, place
+from hypersphere.prototypes.placements import TOLD_BY, UNPLACED, Kind, place
 
 
 class Prototypes(Head):
@@ -48,6 +49,25 @@ class Prototypes(Head):
             data=data,
         )  # fmt: skip
         self.register_buffer("class_vectors", points)
+
+    @classmethod
+    def from_points(cls, points: Tensor, *, reduction: Literal["sum", "mean"] = "mean") -> Self:
+        """A head towards points (num_classes, dim) of your own, in label order, whose directions
+        count: `Prototypes.from_points(prototypes.optimal(100, 25))`.
+
+        Raises ValueError for another shape, and for points at the origin or not finite.
+        """
+        if points.ndim != 2 or not bool(torch.isfinite(points).all() & points.any(1).all()):
+            raise ValueError(
+                f"points {tuple(points.shape)}: needs (num_classes, dim), none at the origin"
+            )
+        head = cls(points.shape[1], len(points), reduction=reduction, **UNPLACED)
+        head.class_vectors = F.normalize(points.detach().float(), dim=1)
+        return head
+
+    @classmethod
+    def without_placing(cls, params: dict[str, Any]) -> dict[str, Any]:
+        return params | UNPLACED
 
     def loss(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         each = losses.squared_cosine(embeddings, self.class_vectors, labels)

@@ -23,7 +23,8 @@ class RandomVectors(Head):
     equally likely from -100 to 99, as the released code draws them, or standard normal (`gaussian`:
     uniform on the sphere). All biases start at `bias`. learned: both are parameters; else both are
     buffers: in the checkpoint, out of the optimiser. Vectors learned by `dot` may change their
-    length; `cosine` normalises them in the forward pass.
+    length; `cosine` normalises them in the forward pass. Raises ValueError for a `scale` other than
+    1 of dot products.
     """
 
     classifies = True
@@ -42,6 +43,7 @@ class RandomVectors(Head):
         bias: float,
     ) -> None:
         super().__init__(dim, num_classes)
+        self.check_together(similarity=similarity, scale=scale)
         self.similarity, self.scale, self.learned = similarity, scale, learned
         if draw == "integers":
             drawn = torch.randint(-LARGEST, LARGEST, (num_classes, dim)).float()

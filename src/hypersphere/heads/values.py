@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from hypersphere import losses
 from hypersphere.heads.base import Head
-from hypersphere.prototypes.placements import TOLD_BY, Kind, place
+from hypersphere.prototypes.placements import TOLD_BY, UNPLACED, Kind, place
 
 Bounds = Literal["data"] | Annotated[list[float], Field(min_length=2, max_length=2)]
 Reduction = Literal["sum", "mean"]
@@ -153,6 +153,10 @@ class JointPrototypes(Poles):
         none = torch.zeros(num_classes, 1)
         parts = [none, points] if pole == "first" else [points, none]
         self.register_buffer("class_vectors", torch.cat(parts, 1))
+
+    @classmethod
+    def without_placing(cls, params: dict[str, Any]) -> dict[str, Any]:
+        return params | UNPLACED
 
     def loss(
         self,

@@ -236,7 +236,7 @@ class Paper:
 
     def __init__(self, key: str) -> None:
         self.key = key
-        folder = paths.conf_dir() / "paper" / key
+        folder = _folders()[key]
         self.about = About(
             **check_values(About, _read(folder / "about.yaml"), str(folder / "about.yaml"))
         )
@@ -263,14 +263,22 @@ class Paper:
 
 def paper_keys() -> list[str]:
     """Keys of the papers that have declarations."""
-    return sorted(f.parent.name for f in (paths.conf_dir() / "paper").glob("*/about.yaml"))
+    return sorted(_folders())
+
+
+def _folders() -> dict[str, Path]:
+    """Key -> folder of its declarations; the user's own before ours."""
+    found = [file.parent for d in paths.conf_dirs() for file in d.glob("paper/*/about.yaml")]
+    return {folder.name: folder for folder in reversed(found)}
 
 
 @cache
 def paper(key: str) -> Paper:
     """The paper called `key`; raises UserError with the nearest key."""
     if key not in paper_keys():
-        published = sorted(f.name for f in paths.published_dir().iterdir() if f.is_dir())
+        published = sorted(
+            f.name for d in paths.published_dirs() for f in d.glob("*") if f.is_dir()
+        )
         if key in published:
             raise UserError(f"{key}: not built yet (built: {', '.join(paper_keys())})")
         raise UserError(
@@ -291,9 +299,15 @@ def papers_with(item: str) -> list[str]:
 
 
 def published_rows(key: str, name: str) -> list[dict[str, str]]:
-    """Rows of results/published/<key>/<name>.csv, texts as they are."""
-    with open(paths.published_dir() / key / f"{name}.csv", newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    """Rows of results/published/<key>/<name>.csv (or of the user's own), texts as they are. Raises
+    UserError naming the file that is missing."""
+    files = [folder / key / f"{name}.csv" for folder in paths.published_dirs()]
+    path = next((file for file in files if file.exists()), files[-1])
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise UserError(f"{key} {name}: its printed numbers are missing ({files[0]})") from None
 
 
 def cell_keys(row: dict[str, str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -24,6 +24,10 @@ Kind = Literal["published", "optimal", "one_hot", "file", "semantic", "privilege
 Count = Annotated[int, Field(ge=0)]
 # In a run's identity the hash stands for the file, wherever it lies.
 TOLD_BY = {"sha256": ("file", "data")}
+# What a head is given whose points will be loaded: no search, no file.
+UNPLACED: dict[str, Any] = {
+    "placement": "published", "placement_seed": 0, "steps": 0, "file": "", "sha256": "", "data": "",
+}  # fmt: skip
 
 
 def place(
