@@ -296,7 +296,7 @@ def test_what_others_published_stands_beside_the_table_and_is_not_judged(toy, tm
         "",
     ) == markdown_text(plain)  # fmt: skip
     assert r"0.81 $\pm$ 0.02" in latex_text(made) and "0.5" not in latex_text(made)
-    page = page_html("quick", [made], [], 0, None)
+    page = page_html("quick", [made], [], {}, None)
     assert "<summary>Others, deep: accuracy</summary>" in page and "0.81 ± 0.02" in page
     beside["where"] = {"network": ["shallow"]}
     declare(toy, "table1", ITEMS["table1"] | {"beside": [beside]})

@@ -162,20 +162,22 @@ def test_page_is_self_contained_and_complete(tmp_path):
         "paper": "made-up", "item": "table1", "claim": "New > old & more", "verdict": "holds",
         "evidence": "2 supported", "n": "3", "scope": "x",
     }  # fmt: skip
+    runs = [f"run{number}" for number in range(17)]
+    records = {run: {"run_id": run, "kind": "training", "identity": {}} for run in runs}
     path = tmp_path / "index.html"
-    write_page(path, "paper", [item()], [claim], 17)
+    write_page(path, "paper", [item()], [claim], records)
     text = path.read_text()
-    assert text == page_html("paper", [item()], [claim], 17)
+    assert text == page_html("paper", [item()], [claim], records)
     assert "http" not in text and "src=" not in text
     assert "prefers-color-scheme: dark" in text
     assert "17 finished runs" in text
     assert 'class="chip not-comparable">2 not comparable</span>' in text
-    assert '<td class="number">-0.0034 .. +0.0134</td>' in text
-    assert "<small>seed 1: 0.905</small>" in text
+    assert ">-0.0034 .. +0.0134</td>" in text
+    assert "<title>seed 0: 0.9; seed 1: 0.905; seed 2: 0.91; published: 0.90</title>" in text
     assert "every run diverged" in text
     assert "New &gt; old &amp; more" in text and "&lt;b&gt; is not a tag" in text
     assert "QUICK PRESET" not in text
-    assert "QUICK PRESET" in page_html("quick", [quick_item()], [], 1)
+    assert "QUICK PRESET" in page_html("quick", [quick_item()], [], {})
 
 
 def test_board_counts_and_names_what_is_not_built():

@@ -18,10 +18,10 @@ from tests.test_embedding_plots import PLOT, arrays, item, numbered
 
 def test_the_page_turns_panels_in_three_dimensions_alone():
     made = item(targets=True)
-    text = page_html("small", [made], [], 3)
+    text = page_html("small", [made], [], {})
     script = (Path(viewers.__file__).parent / "viewer.js").read_text()
     assert script in text and "</script" not in script
-    assert 'table.sortable thead button").forEach' in text
+    assert 'table.sortable thead button"' in text
     assert "http" not in text and "src=" not in text
     names = re.findall(r'aria-label="([^"]*): embeddings in three', text)
     assert names == ["birds, dim 3, features", "birds, dim 3, unit sphere"]
@@ -46,7 +46,7 @@ def test_the_page_turns_panels_in_three_dimensions_alone():
 
 def test_the_page_colours_by_numbers_as_the_picture_does():
     made = numbered(targets=True)
-    text = page_html("small", [made], [], 3)
+    text = page_html("small", [made], [], {})
     assert f'data-sequence="{" ".join(SEQUENCE)}"' in text
     assert text.count("Rotation (degrees): 0 <span") == 1 and "></span> 180." in text
     assert re.findall(r'"dot" style="background: (#\w+)"></span>(\w)', text)[1] == ("#FF43B4", "b")
@@ -63,7 +63,7 @@ def test_the_page_colours_by_numbers_as_the_picture_does():
 
 def test_a_page_without_them_carries_nothing_for_them():
     flat = item(empty={("birds", "3")})
-    assert "canvas" not in page_html("small", [flat, item(units=())], [], 3)
+    assert "canvas" not in page_html("small", [flat, item(units=())], [], {})
 
 
 def test_the_page_stays_small():

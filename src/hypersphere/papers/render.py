@@ -62,8 +62,8 @@ def render(plan: Plan, store: Store, preset: str) -> list[Path]:
         items += built
         rows += judge_claims(paper(key), preset, built)
     claims.write_claims(rows, folder / "claims.csv")
-    number = len(read_lines(folder / "records.jsonl")[0])
-    page.write_page(folder / "index.html", preset, items, rows, number, folder / "figures")
+    records, _ = read_lines(folder / "records.jsonl")
+    page.write_page(folder / "index.html", preset, items, rows, records, folder / "figures")
     return written
 
 
@@ -120,7 +120,8 @@ def _item(whole: PlannedItem, store: Store, variant: str) -> Item:
         notes += [f"{value}: {derived.describe(how, spec.unit)}." for value, how in each]
     planned, chosen = _chosen(planned, store)
     notes += chosen + _images(planned)
-    notes.append(f"Paper: {about.title} ({about.citation}).")
+    source = f"{about.title} ({about.citation})"
+    notes.append(f"Paper: {source}.")
     return Item(
         paper=planned.paper.key,
         name=spec.name,
@@ -137,6 +138,7 @@ def _item(whole: PlannedItem, store: Store, variant: str) -> Item:
         data=tuple(sorted(planned.datasets)),
         plot=_named(spec.plot, planned),
         beside=() if variant else tuple(_beside(planned, each) for each in spec.beside),
+        source=source,
     )
 
 
@@ -247,6 +249,7 @@ def _cell(planned: PlannedItem, cell: PlannedCell, store: Store, variant: str) -
     name = cell.metrics[""].partition("/")[2]
     scale = spec.scale.of(cell.keys) if isinstance(spec.scale, ByKey) else spec.scale
     values: dict[str, float] = {}
+    holders: dict[str, str] = {}
     run_ids, arrays, done = [], {}, 0
     waiting = bool(cell.alternatives)  # for some to be done: nothing can be chosen yet
     # Several units of one run that has a number for each of its draws: each unit takes its own.
@@ -262,6 +265,7 @@ def _cell(planned: PlannedItem, cell: PlannedCell, store: Store, variant: str) -
             found = {"": found[own]}
         for suffix, value in found.items():
             values[f"{unit}{suffix}"] = value
+            holders[f"{unit}{suffix}"] = record["run_id"]
         if (sha256 := record.get("artifacts", {}).get(spec.plot.artifact)) and not variant:
             arrays[unit] = artifacts.load(_artifact(planned, store, record["run_id"]), sha256)
     return Cell(
@@ -273,5 +277,6 @@ def _cell(planned: PlannedItem, cell: PlannedCell, store: Store, variant: str) -
         planned=len(cell.nodes) * (len(values) // done if done else 1),
         run_ids=tuple(dict.fromkeys(run_ids)),  # units may share a run that knows no chance
         protocol=_protocol(planned, variant),
+        records=holders,
         arrays=arrays,
     )

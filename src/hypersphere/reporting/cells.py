@@ -24,8 +24,9 @@ class Cell:
     `keys` are the key columns of the published CSV, as printed there. `published` is the text
     of the published CSV ('' = blank, 'nan' = the paper printed a divergence). `values` maps the
     unit of independence (seed, split, draw) to our number, nan where that run diverged;
-    `planned` says how many units the plan asks for. `arrays` maps the unit to the arrays that its
-    picture draws, where numbers are not enough.
+    `planned` says how many units the plan asks for. `run_ids` name the trainings (or computations)
+    behind it, `records` by unit the run whose record holds the number, where one run does. `arrays`
+    maps the unit to the arrays that its picture draws, where numbers are not enough.
     """
 
     keys: dict[str, str]
@@ -38,6 +39,7 @@ class Cell:
     arrays: Mapping[str, Mapping[str, np.ndarray]] = field(
         default_factory=dict, repr=False, compare=False
     )
+    records: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -70,7 +72,8 @@ class Item:
 
     `rows` and `columns` are the key columns that label the rows and columns of the readable
     layout; other keys that vary give one grid each. `data` names the datasets that our numbers
-    come from, `plot` says how it is drawn, `beside` has what others published. Raises ValueError
+    come from, `plot` says how it is drawn, `beside` has what others published, `source` names the
+    publication. Raises ValueError
     when cells disagree in their key columns, stand twice, or the layout, unit or a key or value
     that the plot names is unknown.
     """
@@ -90,6 +93,7 @@ class Item:
     data: tuple[str, ...] = ()
     plot: Plot = Dots()
     beside: tuple[Beside, ...] = ()
+    source: str = ""
 
     def __post_init__(self) -> None:
         where = f"{self.paper}/{self.stem}"

@@ -1,9 +1,10 @@
-"""One self-contained page per preset: the board, every table with its single values, the claims."""
+"""One self-contained page per preset: the board, every table with its single values, the claims,
+and the runs behind each cell."""
 
 from __future__ import annotations
 
-import base64
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from hypersphere.files import write_text
+from hypersphere.reporting import strips
 from hypersphere.reporting.cells import Cell, Item
 from hypersphere.reporting.embeddings import COLOURS, SEQUENCE
 from hypersphere.reporting.layout import (
@@ -25,25 +27,31 @@ from hypersphere.reporting.layout import (
     quick_banner,
     shown_counts,
 )
+from hypersphere.reporting.pictures import Picture, page_copy
+from hypersphere.reporting.provenance import Provenance
 from hypersphere.reporting.tables import heading
 from hypersphere.reporting.verdicts import (
+    CLAIM_VERDICTS,
     Judged,
     as_number,
     chance_note,
     judge_item,
 )
 from hypersphere.reporting.viewers import viewers
+from hypersphere.store.records import Record
 
 
 def page_html(
     preset: str,
     items: Sequence[Item],
     claims: Sequence[Mapping[str, str]],
-    records: int,
+    records: Mapping[str, Record],
     figures: Path | None = None,
+    commands: Mapping[str, str] | None = None,
 ) -> str:
-    """The page's text. `claims` are rows of claims.csv, `records` counts the finished runs,
-    `figures` holds <paper>/<item>.png, which go into the page where they are."""
+    """The page's text. `claims` are rows of claims.csv, `records` the finished runs by id,
+    `figures` holds <paper>/<item>.png, of which copies go into the page where they are, `commands`
+    say by run id how to work a run out again, where that is known."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -52,21 +60,30 @@ def page_html(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    papers: dict[str, list[dict[str, Any]]] = {}
+    provenance = Provenance(records, commands or {})
+    papers: dict[str, dict[str, Any]] = {}
+    turnable = False
     for item in items:
-        papers.setdefault(item.paper, []).append(_table(item, figures))
-    counted: dict[str, int] = {}
-    for claim in claims:
-        counted[claim["verdict"]] = counted.get(claim["verdict"], 0) + 1
+        paper = papers.setdefault(item.paper, {"source": item.source, "items": []})
+        table = _table(item, figures)
+        provenance.add(table["id"], item)
+        turnable = turnable or bool(table["viewers"])
+        if item.variant and paper["items"] and paper["items"][-1]["name"] == item.name:
+            paper["items"][-1]["variants"].append(table)
+        else:
+            paper["items"].append(table)
+    verdicts = Counter(claim["verdict"] for claim in claims)
     return environment.get_template("page.html.jinja").render(
         preset=preset,
         papers=papers,
         claims=claims,
-        claim_counts=counted,
-        records=records,
+        claim_counts={verdict: verdicts[verdict] for verdict in CLAIM_VERDICTS},
+        records=len(records),
+        provenance=provenance.data(),
+        strip_size=(strips.WIDTH, strips.HEIGHT),
         colours=COLOURS,
         sequence=SEQUENCE,
-        turnable=any(table["viewers"] for tables in papers.values() for table in tables),
+        turnable=turnable,
     )
 
 
@@ -75,19 +92,17 @@ def write_page(
     preset: str,
     items: Sequence[Item],
     claims: Sequence[Mapping[str, str]],
-    records: int,
+    records: Mapping[str, Record],
     figures: Path | None = None,
+    commands: Mapping[str, str] | None = None,
 ) -> None:
     """Write the page atomically; the same input gives the same bytes."""
-    write_text(Path(path), page_html(preset, items, claims, records, figures))
+    write_text(Path(path), page_html(preset, items, claims, records, figures, commands))
 
 
-def _picture(item: Item, figures: Path | None) -> str:
-    """The item's picture as a data URI, '' where there is none."""
+def _picture(item: Item, figures: Path | None) -> Picture | None:
     path = figures / item.paper / f"{item.stem}.png" if figures is not None else None
-    if path is None or not path.exists():
-        return ""
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    return page_copy(path) if path is not None and path.exists() else None
 
 
 def _table(item: Item, figures: Path | None) -> dict[str, Any]:
@@ -98,9 +113,13 @@ def _table(item: Item, figures: Path | None) -> dict[str, Any]:
         for label, name in zip(each["data"]["classes"], each["data"]["names"], strict=True)
     }
     names = [name for name in item.key_columns if name not in fixed_names(item)]
+    scales = strips.scales(item)
     return {
         "id": f"{item.paper}-{item.stem}",
-        "name": item.stem,
+        "paper": item.paper,
+        "name": item.name,
+        "stem": item.stem,
+        "variant": item.variant,
         "title": heading(item),
         "picture": _picture(item, figures),
         "viewers": turned,
@@ -110,27 +129,34 @@ def _table(item: Item, figures: Path | None) -> dict[str, Any]:
         "metric_label": item.metric_label,
         "fixed": fixed_keys(item),
         "banner": quick_banner(item),
+        "scale": strips.scale_text(item, scales),
         "keys": names,
-        "rows": [_row(item, cell, judged, names) for cell, judged in judge_item(item)],
+        "rows": [_row(item, cell, judged, names, scales) for cell, judged in judge_item(item)],
         "counts": shown_counts(item),
         "beside": grids_beside(item),
         "notes": [*item.notes, chance_note(item)],
+        "variants": [],
     }
 
 
-def _row(item: Item, cell: Cell, judged: Judged, names: Sequence[str]) -> dict[str, Any]:
+def _row(
+    item: Item,
+    cell: Cell,
+    judged: Judged,
+    names: Sequence[str],
+    scales: dict[str, strips.Scale],
+) -> dict[str, Any]:
     digits = places(item, cell)
-    sort = (as_number(judged.published), judged.ours, judged.difference)
+    sort = (as_number(judged.published), judged.ours, judged.difference, judged.low)
     return {
         "keys": [cell.keys[name] for name in names],
         "published": published_text(judged),
         "ours": ours_text(item, cell, judged, digits),
+        "strip": strips.strip(item, cell, scales),
         "difference": "" if judged.difference is None else f"{judged.difference:+.{digits}f}",
         "interval": _interval(judged, digits),
         "verdict": judged.verdict,
         "protocol": cell.protocol,
-        "values": [(unit, number_text(value)) for unit, value in cell.values.items()],
-        "run_ids": judged.run_ids,
         # what the browser sorts these columns by
         "sort": [number_text(value) for value in sort],
     }
