@@ -8,12 +8,14 @@ from itertools import product
 import numpy as np
 import pytest
 
-from hypersphere import paths
+from hypersphere import cli, paths
 from hypersphere.errors import UserError
 from hypersphere.execute import run_nodes
+from hypersphere.papers import spec as declarations
 from hypersphere.papers.board import with_board
 from hypersphere.papers.plan import make_plan
 from hypersphere.papers.render import collect, judged_items, render
+from hypersphere.papers.rendered import unchanged
 from hypersphere.papers.spec import paper_keys
 from hypersphere.reporting.tables import markdown_text as tables_markdown
 from hypersphere.reporting.verdicts import judge_item
@@ -239,3 +241,37 @@ def test_readme_board_is_current():
     text = (CHECKOUT.parent / "README.md").read_text()
     store = Store(results=CHECKOUT)
     assert with_board(text, store) == text, "run `make board` and commit README.md"
+
+
+def test_nothing_is_drawn_twice(toy, capsys):
+    """A second call leaves every file alone; a changed file, declaration or record is drawn."""
+    words = ["run", "--paper", "toy", "--workers", "1"]
+
+    def written():
+        assert cli.main(words) == 0
+        folder = paths.results_dir() / "quick"
+        return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.suffix != ".jsonl"}
+
+    first = written()
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert written() == first and capsys.readouterr().out.splitlines()[-1] == said
+    table = paths.results_dir() / "quick" / "tables" / "toy" / "table1.md"
+    text = table.read_bytes()
+    table.write_text("spoilt")
+    again = written()
+    assert table.read_bytes() == text and again[table] != first[table]
+    assert written() == again
+    table.unlink()
+    assert written().keys() == first.keys()
+    about = toy / "about.yaml"
+    about.write_text(about.read_text().replace("A toy", "Another toy"))
+    declarations.paper.cache_clear()
+    written()
+    assert "Another toy" in table.read_text()
+
+
+def test_part_of_a_preset_does_not_stand_for_the_whole(toy):
+    assert cli.main(["run", "--paper", "toy", "--item", "table1", "--workers", "1"]) == 0
+    plan, store = make_plan("quick", ["toy"]), Store()
+    assert unchanged(make_plan("quick", ["toy"], ["table1"]), store, "quick") is not None
+    assert unchanged(plan, store, "quick") is None

@@ -19,6 +19,7 @@ from hypersphere.store import Store
 from hypersphere.tracking.follower import Follower, figures
 from hypersphere.tracking.mirrored import complete
 from hypersphere.tracking.push import mode, push
+from hypersphere.tracking.views import views
 from tests.toy import run_all
 
 UNREACHABLE = "http://127.0.0.1:9"
@@ -217,3 +218,40 @@ def test_runs_of_no_paper_are_pushed_by_their_ids(trained, capsys):
 def test_importing_the_command_does_not_import_wandb():
     code = "import sys, hypersphere.cli; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_view_holds_a_papers_runs_and_the_numbers_of_its_items(trained):
+    plan, store = trained
+    (view,) = views(plan, store, "somebody", "ours")
+    told = json.loads(view._to_model().model_dump_json(by_alias=True))
+    assert (told["entity"], told["project"]) == ("somebody", "ours")
+    (runs,) = told["spec"]["section"]["runSets"]
+    (chosen,) = runs["filters"]["filters"]
+    assert chosen["key"]["name"] == "tags" and chosen["op"] == "IN"
+    assert chosen["value"] == ["toy/table1", "toy/table2"]
+    assert [each["name"] for each in runs["grouping"]] == ["data.value.name", "head.value.name"]
+    sections = {section.name: section.panels for section in view.sections}
+    assert [each.metrics for each in sections["table1: base"]] == [
+        ["novel_classes/all/raw/disjoint/unseen"]
+    ]
+    summaries = set().union(*(run.summary for run in complete(plan, store)))
+    shown = {
+        m for name, panels in sections.items() if ":" in name for p in panels for m in p.metrics
+    }
+    assert shown == {"novel_classes/all/raw/disjoint/unseen", "training/loss"} <= summaries
+
+
+def test_views_need_an_account_and_the_package(toy, monkeypatch, capsys):
+    words = ["track", "views", "--paper", "toy", "--item", "table1"]
+    assert cli.main(words) == 2
+    assert "saved views live on W&B's server: log in" in capsys.readouterr().err
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    assert cli.main(words) == 2
+    assert "WANDB_ENTITY is not set" in capsys.readouterr().err
+    monkeypatch.setenv("WANDB_ENTITY", "somebody")
+    monkeypatch.setenv("WANDB_BASE_URL", UNREACHABLE)
+    assert cli.main(words) == 1
+    assert "was not saved" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "wandb_workspaces.workspaces", None)
+    assert cli.main(words) == 2
+    assert "pip install wandb-workspaces" in capsys.readouterr().err

@@ -73,6 +73,7 @@ def run(
     from hypersphere.papers.budget import within
     from hypersphere.papers.plan import blocked, seconds_of
     from hypersphere.papers.render import collect, render
+    from hypersphere.papers.rendered import unchanged
     from hypersphere.papers.status import budget_text
     from hypersphere.progress import RunProgress
 
@@ -118,7 +119,7 @@ def run(
         return 0
     store = open_store()
     collect(plan, store, options.preset)
-    tables = render(plan, store, options.preset)
+    tables = unchanged(plan, store, options.preset) or render(plan, store, options.preset)
     for said, partly in (("not run", False), ("run in part", True)):
         of_kind = {i: why for i, why in skipped.items() if (i in started) == partly}
         for line in by_reason({f"{i.paper.key} {i.spec.name}": w for i, w in of_kind.items()}):

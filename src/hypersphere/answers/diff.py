@@ -82,7 +82,7 @@ def _judged_run(record: Record, store: Store) -> dict[str, str]:
     found = flat(record["identity"])
     parent = store.get(record["parent"]) if record["parent"] else None
     if record["kind"] == "evaluation" and parent is not None:
-        found |= flat(parent["identity"], "parent.")
+        found |= flat({"parent": parent["identity"]})
     return found
 
 

@@ -11,6 +11,7 @@ from hypersphere.config import Evaluation, Node, Training
 from hypersphere.papers.commands import commands
 from hypersphere.papers.plan import PlannedCell, blocked
 from hypersphere.reporting.layout import number_text, ours_text, places, published_text
+from hypersphere.reporting.provenance import flattened
 from hypersphere.store import Store
 from hypersphere.store.records import Record
 
@@ -242,15 +243,9 @@ def split_values(each: Sequence[Mapping[str, str]]) -> tuple[dict[str, str], dic
     return same, other
 
 
-def flat(value: Mapping[str, Any], above: str = "") -> dict[str, str]:
+def flat(value: Mapping[str, Any]) -> dict[str, str]:
     """Nested tables as dotted keys -> texts."""
-    found: dict[str, str] = {}
-    for key, inner in value.items():
-        if isinstance(inner, Mapping):
-            found |= flat(inner, f"{above}{key}.")
-        else:
-            found[f"{above}{key}"] = str(inner)
-    return found
+    return {key: str(inner) for key, inner in flattened(value).items()}
 
 
 def _line(told: Mapping[str, Any]) -> str:

@@ -14,6 +14,9 @@ def commands(node: Node, preset: str, paper: str, item: str) -> list[str]:
     if not isinstance(training, Training) or not training.words:
         return [f"hypersphere run --preset {preset} --paper {paper} --item {item}"]
     trainings = [training.base, training] if training.base else [training]
-    return [
-        shlex.join(["python", "scripts/train.py", *each.words]) for each in trainings if each.words
-    ]
+    return [command(each) for each in trainings if each.words]
+
+
+def command(training: Training) -> str:
+    """The command that makes a planned training, once the run that it starts from is there."""
+    return shlex.join(["python", "scripts/train.py", *training.words])

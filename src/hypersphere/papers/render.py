@@ -8,7 +8,8 @@ from pathlib import Path
 
 from hypersphere.config.data import describe
 from hypersphere.errors import UserError
-from hypersphere.papers import choice
+from hypersphere.papers import choice, rendered
+from hypersphere.papers.commands import command
 from hypersphere.papers.plan import Plan, PlannedCell, PlannedItem, make_plan, value_of
 from hypersphere.papers.spec import (
     BesideSpec,
@@ -48,29 +49,37 @@ def render(plan: Plan, store: Store, preset: str) -> list[Path]:
     """
     folder = store.results / preset
     wanted = {(planned.paper.key, planned.spec.name) for planned in plan.items}
-    written = []
+    written, pictures = [], []
     items: list[Item] = []
     rows = []
+    commands: dict[str, str] = {}
     for key in paper_keys():
-        built = built_items(key, preset, store)
+        whole = make_plan(preset, [key])
+        built = _built(whole, store)
         for item in built:
             if (key, item.name) not in wanted:
                 continue
             written.append(tables.write(item, folder / "tables" / key)[1])
             if not item.variant:
-                plots.write(item, folder / "figures" / key)
+                pictures += plots.write(item, folder / "figures" / key) or ()
         items += built
         rows += judge_claims(paper(key), preset, built)
-    claims.write_claims(rows, folder / "claims.csv")
+        commands |= {training.id: command(training) for training in whole.trainings()}
+    board, report = folder / "claims.csv", folder / "index.html"
+    claims.write_claims(rows, board)
     records, _ = read_lines(folder / "records.jsonl")
-    page.write_page(folder / "index.html", preset, items, rows, records, folder / "figures")
+    page.write_page(report, preset, items, rows, records, folder / "figures", commands)
+    rendered.note(plan, store, preset, [*written, *pictures, board, report])
     return written
 
 
 def built_items(key: str, preset: str, store: Store) -> list[Item]:
     """Every table of a paper that has declarations, with its variants."""
-    planned = make_plan(preset, [key]).items
-    return [item for each in planned for item in judged_items(each, store)]
+    return _built(make_plan(preset, [key]), store)
+
+
+def _built(plan: Plan, store: Store) -> list[Item]:
+    return [item for each in plan.items for item in judged_items(each, store)]
 
 
 def judge_claims(declared: Paper, preset: str, items: Sequence[Item]) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Saved views of a W&B project: per paper its runs, and per item the panels that show its numbers."""
+"""Saved views of a W&B project: per paper its runs, and per item panels with its numbers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def views(plan: Plan, store: Store, entity: str, project: str) -> Iterable[Works
             name=f"{key}, {items[0].preset}: {about.title}",
             sections=sections,
             runset_settings=ws.RunsetSettings(
-                filters=[ws.Tags("tags").isin([f"{key}/{item.spec.name}" for item in items])],
+                filters=ws.And(ws.Tags("tags").isin([f"{key}/{item.spec.name}" for item in items])),
                 groupby=[ws.Config("data.name"), ws.Config("head.name")],
             ),
         )
