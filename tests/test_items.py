@@ -4,11 +4,13 @@ import math
 from itertools import product
 
 import pytest
+import yaml
 
 from hypersphere import paths
 from hypersphere.errors import UserError
 from hypersphere.papers.plan import make_plan
 from hypersphere.papers.render import judged_items
+from hypersphere.papers.spec import paper
 from hypersphere.papers.status import item_rows
 from hypersphere.reporting.page import page_html
 from hypersphere.reporting.tables import csv_text, latex_text, markdown_text
@@ -302,3 +304,11 @@ def test_what_others_published_stands_beside_the_table_and_is_not_judged(toy, tm
     declare(toy, "table1", ITEMS["table1"] | {"beside": [beside]})
     with pytest.raises(UserError, match="table1: beside: ref_others.csv has no row with .*shallow"):
         judged_items(make_plan("quick", ["toy"], ["table1"]).items[0], Store())
+
+
+def test_a_paper_says_what_every_preset_is(toy):
+    about = yaml.safe_load((toy / "about.yaml").read_text())
+    del about["presets"]["small"]
+    (toy / "about.yaml").write_text(yaml.safe_dump(about))
+    with pytest.raises(UserError, match=r"about.yaml.*presets.*needs small as well"):
+        paper("toy")

@@ -65,6 +65,14 @@ class About(pydantic.BaseModel):
     presets: dict[Preset, PresetSpec]
     scope: dict[Preset, str]
 
+    @pydantic.field_validator("presets", "scope")
+    @classmethod
+    def _all(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Any preset may be asked for, of all papers at once."""
+        if missing := [preset for preset in PRESETS if preset not in given]:
+            raise ValueError(f"needs {', '.join(missing)} as well")
+        return given
+
 
 Alternatives = Annotated[list[Selection], pydantic.Field(min_length=1)]
 
