@@ -56,12 +56,13 @@ def _side(text: str, preset: str, store: Store) -> tuple[str, Any]:
 
 def run_named(text: str, store: Store) -> Record:
     """The record of the run whose id begins with `text`. Raises UserError for none or several."""
-    ids = [run_id for run_id in store.records if run_id.startswith(text)]
-    if not ids:
+    named = store.beginning(text)
+    if not named:
         raise UserError(f"run {text}: no finished run of that id here (hypersphere status)")
-    if len(ids) > 1:
-        raise UserError(f"run {text}: {len(ids)} runs begin so ({', '.join(sorted(ids)[:5])} ...)")
-    return store.records[ids[0]]
+    if len(named) > 1:
+        some = ", ".join(record["run_id"] for record in named[:5])
+        raise UserError(f"run {text}: {len(named)} runs begin so ({some} ...)")
+    return named[0]
 
 
 def _runs(one: Record, other: Record, store: Store) -> dict[str, Any]:

@@ -22,7 +22,7 @@ LITTLE, SCARCE = 0.5 * GB, 10 * GB  # free disk: a run cannot be kept, a preset 
 VARIABLES = (  # all that this package reads
     "HYPERSPHERE_DATA", "HYPERSPHERE_RUNS", "HYPERSPHERE_RESULTS", "HYPERSPHERE_DEVICES",
     "HYPERSPHERE_WORKERS", "HYPERSPHERE_DECODED_GB", "HYPERSPHERE_MIRROR", "HYPERSPHERE_STALE",
-    "HYPERSPHERE_HPN_PROTOTYPES", "HYPERSPHERE_JOB",
+    "HYPERSPHERE_HPN_PROTOTYPES", "HYPERSPHERE_JOB", "HYPERSPHERE_CONF",
 )  # fmt: skip
 
 
@@ -275,7 +275,10 @@ def _environment() -> Iterator[Finding]:
             yield Finding("environment", "warning", f"{name} means nothing here{hint}")
     for name in VARIABLES:
         if (value := os.environ.get(name)) is not None:
-            missing = name in ("HYPERSPHERE_DATA",) and not Path(value).expanduser().is_dir()
+            missing = (
+                name in ("HYPERSPHERE_DATA", "HYPERSPHERE_CONF")
+                and not Path(value).expanduser().is_dir()
+            )
             yield Finding(
                 "environment",
                 "warning" if missing else "ok",

@@ -80,7 +80,7 @@ def _inputs(store: Store) -> str:
     for run_id in sorted(store.records):
         record = store.records[run_id]
         digest.update(json.dumps(record, sort_keys=True, default=str).encode())
-    for folder in (Path(__file__).parents[1], paths.conf_dir(), paths.published_dir()):
+    for folder in (Path(__file__).parents[1], *paths.conf_dirs(), *paths.published_dirs()):
         for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".pyc"):
             digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
     digest.update(" ".join(version(name) for name in DRAWING).encode())

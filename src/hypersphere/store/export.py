@@ -55,10 +55,10 @@ def find_training(run: str, store: Store) -> Record:
     Raises UserError when there is none, when several do, and when it is not finished or no
     training.
     """
-    named = [record for run_id, record in store.records.items() if run and run_id.startswith(run)]
+    named = store.beginning(run)
     trainings = [record for record in named if record["kind"] == "training"]
     if len(trainings) > 1:
-        ids = sorted(record["run_id"] for record in trainings)
+        ids = [record["run_id"] for record in trainings]
         raise UserError(f"run {run}: {len(ids)} trainings begin so ({', '.join(ids[:5])}, ...)")
     if trainings:
         return trainings[0]

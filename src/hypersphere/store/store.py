@@ -49,6 +49,11 @@ class Store:
             self.records[run_id] = record
         return self.records.get(run_id)
 
+    def beginning(self, text: str) -> list[Record]:
+        """The finished runs whose ids begin with `text`, in the order of their ids."""
+        ids = sorted(run_id for run_id in self.records if text and run_id.startswith(text))
+        return [self.records[run_id] for run_id in ids]
+
     def write(self, record: Record) -> None:
         """Write `runs/<id>/record.json`, atomically; from then on the run is done.
 
