@@ -18,6 +18,7 @@ import hypersphere
 from hypersphere import paths
 from hypersphere.config import Component, compose, compose_values, digest, split_config
 from hypersphere.config.components import check
+from hypersphere.config.data import Imbalance, Shots, describe, describe_all
 from hypersphere.data.load import load
 from hypersphere.errors import UserError
 from hypersphere.training.images import EpochBatches, values_of
@@ -488,3 +489,22 @@ print(json.dumps([split_config(compose(words))[0].id for words in json.loads(sys
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == list(GOLDEN.values())
+
+
+def test_images_that_differ_in_their_shots_alone_are_one_line(small):
+    data, facts = small().data, small().dataset
+    few = [
+        data.model_copy(update={"shots": Shots(number=n, draw=d)})
+        for n in (1, 20, 5)
+        for d in (1, 0)
+    ]
+    rare = [
+        data.model_copy(update={"imbalance": Imbalance(smallest=2, largest=9, draw=d)})
+        for d in (0, 2)
+    ]
+    lines = describe_all((each, facts) for each in (*few, data, *rare, data))
+    assert len(lines) == 3 and lines == sorted(lines)
+    assert describe(data, facts) in lines
+    assert sum("1, 5, 20 per novel class (draws 0, 1)" in line for line in lines) == 1
+    assert sum("trained on 2 to 9 per class (draws 0, 2)" in line for line in lines) == 1
+    assert "20 per novel class (draw 1)" in describe(few[2], facts)

@@ -6,6 +6,7 @@ tables (`describe`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 import pydantic
@@ -156,17 +157,33 @@ class Data(pydantic.BaseModel):
         return (facts.mean, facts.std) if self.normalize else (None, None)
 
 
-def describe(data: Data, facts: Dataset) -> str:
-    """One line of protocol for people: what of which images reaches the network."""
+def describe_all(each: Iterable[tuple[Data, Dataset]]) -> list[str]:
+    """`describe` of several, sorted; one line for those that differ in their shots, or in the draw
+    of these or of an imbalance, alone."""
+    alike: dict[str, list[tuple[Data, Dataset]]] = {}
+    for data, facts in each:
+        imbalance = data.imbalance and data.imbalance.model_copy(update={"draw": 0})
+        bare = data.model_copy(update={"shots": None, "imbalance": imbalance})
+        with_shots = "" if data.shots is None else "shots"
+        alike.setdefault(describe(bare, facts) + with_shots, []).append((data, facts))
+    return sorted(describe(*group[0], [data for data, _ in group]) for group in alike.values())
+
+
+def describe(data: Data, facts: Dataset, alike: Sequence[Data] = ()) -> str:
+    """One line of protocol for people: what of which images reaches the network. alike: others that
+    the line speaks of too, which differ in their shots or draws alone."""
+    alike = [data, *alike]
     counts = f": {facts.train:,} + {facts.test:,} images" if facts.train else ""
     said = [f"{data.name}{counts}"]
     if data.imbalance:
         said.append(
             f"trained on {data.imbalance.smallest} to {data.imbalance.largest} per class"
-            f" (draw {data.imbalance.draw})"
+            f" ({_draws(each.imbalance.draw for each in alike if each.imbalance)})"
         )
     if data.shots:
-        said.append(f"{data.shots.number} per novel class (draw {data.shots.draw})")
+        shots = [each.shots for each in alike if each.shots]
+        numbers = ", ".join(map(str, sorted({each.number for each in shots})))
+        said.append(f"{numbers} per novel class ({_draws(each.draw for each in shots)})")
     if data.validation:
         said.append(f"{data.validation.share:.0%} of the training images held out")
     said.append(_view(data.views) if data.views else _pixels(data, facts))
@@ -176,6 +193,11 @@ def describe(data: Data, facts: Dataset) -> str:
         names[data.normalize] if isinstance(data.normalize, str) else values[data.normalize]
     )
     return ", ".join(said)
+
+
+def _draws(each: Iterable[int]) -> str:
+    draws = sorted(set(each))
+    return f"draw{'s' if draws[1:] else ''} {', '.join(map(str, draws))}"
 
 
 def _pixels(data: Data, facts: Dataset) -> str:

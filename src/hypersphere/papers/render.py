@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hypersphere.config.data import describe
+from hypersphere.config.data import describe_all
 from hypersphere.errors import UserError
 from hypersphere.papers import choice, rendered
 from hypersphere.papers.commands import command
@@ -206,7 +206,7 @@ def settled(cell: PlannedCell, store: Store) -> tuple[PlannedCell, choice.Altern
 def _images(planned: PlannedItem) -> list[str]:
     """What of which images the networks saw, and on which classes they were trained."""
     trainings = planned.trainings
-    data = sorted({describe(t.data, t.dataset) for t in trainings})
+    data = describe_all((t.data, t.dataset) for t in trainings)
     splits: dict[str, dict[str, set[str]]] = {}
     for split in (t.components["split"] for t in trainings):
         values = splits.setdefault(split.name, {})
