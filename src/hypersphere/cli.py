@@ -93,6 +93,12 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="TIME",
                 help="only what settles most verdicts and claims in 4h, 90m, ...",
             )
+        if name == "plan":
+            command.add_argument(
+                "--repeats",
+                action="store_true",
+                help="also how many repeats the open verdicts would take, by the spread so far",
+            )
         if name == "run":
             run_options(command)
     answers_commands.add_parser(commands)
@@ -116,6 +122,8 @@ def _parser() -> argparse.ArgumentParser:
 def _plan(options: argparse.Namespace) -> None:
     from hypersphere.papers.budget import within
     from hypersphere.papers.status import budget_summary, budget_text, plan_summary
+    from hypersphere.papers.undecided import text as undecided_text
+    from hypersphere.papers.undecided import undecided
     from hypersphere.progress import duration
 
     plan, store = _planned(options)
@@ -124,6 +132,9 @@ def _plan(options: argparse.Namespace) -> None:
     chosen = within(plan, store, options.budget * workers) if options.budget else None
     if chosen is not None:
         summary["budget"] = budget_summary(chosen, options.budget, workers)
+    open_verdicts = undecided(plan, store) if options.repeats else None
+    if open_verdicts is not None:
+        summary["undecided"] = open_verdicts
     if options.json:
         print(json.dumps(summary, indent=2))
         return
@@ -157,6 +168,8 @@ def _plan(options: argparse.Namespace) -> None:
         print(f"cannot run here: {line}")
     if chosen is not None:
         print(budget_text(chosen, options.budget, workers))
+    if open_verdicts is not None:
+        print(undecided_text(open_verdicts))
 
 
 def _run(options: argparse.Namespace) -> int:

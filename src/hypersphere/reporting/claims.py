@@ -6,6 +6,7 @@ A spec names the `item` and the `claim` of a published row and one part, or seve
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import difflib
 import io
@@ -73,6 +74,24 @@ def judge_claims(
             row["evidence"] = "its items are not built yet"
         rows.append(row)
     return rows
+
+
+def comparisons_of(
+    paper: str, specs: Sequence[Mapping[str, Any]], items: Mapping[str, Item]
+) -> list[tuple[Mapping[str, Any], list[Comparison]]]:
+    """The claims whose tables are all among `items`, each with its comparisons."""
+    found = []
+    for spec in specs:
+        parts = _parts(spec)
+        where = f"{paper} {spec['item']}: {spec['claim']!r}"
+        if parts and all(set(_tables(part)) <= items.keys() for part in parts):
+            with contextlib.suppress(ValueError):  # a preset with other rows, where none is decided
+                found.append((spec, [c for part in parts for c in comparisons(part, items, where)]))
+    return found
+
+
+def _tables(part: Mapping[str, Any]) -> list[str]:
+    return [*part.get("tables", []), *([part["with"]] if "with" in part else [])]
 
 
 def _data(part: Mapping[str, Any], items: Mapping[str, Item]) -> set[str]:

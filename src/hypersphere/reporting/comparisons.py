@@ -36,7 +36,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from hypersphere.reporting import robustness
+from hypersphere.reporting import repeats, robustness
 from hypersphere.reporting.cells import Cell, Item, check_key, select_cells
 from hypersphere.reporting.verdicts import by_interval, common_units, interval, paired
 
@@ -70,11 +70,13 @@ Values = Mapping[str, float]  # by unit
 
 @dataclass(frozen=True)
 class Comparison:
-    """One paired comparison `left > right`: its outcome, and over how many common units."""
+    """One paired comparison `left > right`: its outcome, over how many common units, and while it
+    is open although its runs are there, how many it would take by their spread (repeats.py)."""
 
     outcome: str
     n: int
     unit: str
+    needs: int | None = None
 
 
 def comparisons(part: Mapping[str, Any], items: Mapping[str, Item], where: str) -> list[Comparison]:
@@ -132,7 +134,11 @@ def _counts(cell: Cell, shortened: bool = False) -> bool:
 def _compare(left: Values, right: Values, done: bool, unit: str) -> Comparison:
     outcome = paired(left, right) if done else "open"
     name = "value" if unit == "deterministic" else unit
-    return Comparison(outcome, len(common_units(left, right)), name)
+    units = common_units(left, right)
+    needs = None
+    if done and outcome == "open" and unit != "deterministic":
+        needs = repeats.to_order([left[u] - right[u] for u in units])
+    return Comparison(outcome, len(units), name, needs)
 
 
 def _cells(left: Cell, right: Cell, unit: str, by: float = 0.0) -> Comparison:

@@ -1,0 +1,73 @@
+"""Verdicts that are open although their runs are there: how many repeats each would take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypersphere.papers.plan import Plan
+from hypersphere.papers.render import judged_items
+from hypersphere.reporting import repeats
+from hypersphere.reporting.cells import Item
+from hypersphere.reporting.claims import comparisons_of
+from hypersphere.reporting.verdicts import as_number, judge_item
+from hypersphere.store import Store
+
+
+def undecided(plan: Plan, store: Store) -> list[dict[str, Any]]:
+    """One row for each inconclusive cell of the plan whose runs are all there, and for each open
+    comparison of a claim on its tables: paper, item, what, unit, n (there) and needs (None: more
+    than can be told). Those that need fewest more come first."""
+    rows: list[dict[str, Any]] = []
+    papers: dict[str, dict[str, Item]] = {}
+    declared = {}
+    for planned in plan.items:
+        item = judged_items(planned, store)[0]
+        papers.setdefault(item.paper, {})[item.name] = item
+        declared[item.paper] = planned.paper
+        rows += _cells(item)
+    for key, items in papers.items():
+        for spec, found in comparisons_of(key, declared[key].claims, items):
+            what = f"claim: {spec['claim']}"
+            rows += [
+                _row(key, spec["item"], what, each.unit, each.n, each.needs)
+                for each in found
+                if each.outcome == "open" and each.needs is not None
+            ]
+    return sorted(rows, key=lambda row: (row["needs"] is None, (row["needs"] or 0) - row["n"]))
+
+
+def _cells(item: Item) -> list[dict[str, Any]]:
+    found = []
+    for cell, judged in judge_item(item):
+        published = as_number(cell.published)
+        if judged.verdict != "inconclusive" or not cell.complete or published is None:
+            continue
+        differences = [value - published for value in cell.values.values()]
+        needs = repeats.to_judge(differences, judged.margin)
+        what = ", ".join(cell.keys.values())
+        found.append(_row(item.paper, item.name, what, item.unit, judged.n, needs))
+    return found
+
+
+def _row(paper: str, item: str, what: str, unit: str, n: int, needs: int | None) -> dict[str, Any]:
+    return {"paper": paper, "item": item, "what": what, "unit": unit, "n": n, "needs": needs}
+
+
+def text(rows: list[dict[str, Any]], lines: int = 20) -> str:
+    """The rows for a person to read, the comparisons of a claim in one line."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["paper"], row["item"], row["what"]), []).append(row)
+    told = [
+        f"open although their runs are there: {len(rows)} cells and comparisons of claims; by the"
+        " spread so far they would take about"
+    ]
+    for (paper, item, what), group in list(groups.items())[:lines]:
+        needs = [str(row["needs"]) if row["needs"] else f"> {repeats.MOST}" for row in group]
+        have = group[0]
+        told.append(
+            f"  {', '.join(needs)} {have['unit']}s ({have['n']} there): {paper} {item}: {what}"
+        )
+    if (more := len(groups) - lines) > 0:
+        told.append(f"  and {more} more (--json lists them)")
+    return "\n".join(told)

@@ -1,0 +1,73 @@
+"""How many repeats a verdict would take: the least with which the rule itself would decide."""
+
+import math
+from statistics import fmean, stdev
+
+import pytest
+from scipy.stats import t as student_t
+
+from hypersphere.papers.undecided import _cells, text
+from hypersphere.reporting.cells import Cell, Item
+from hypersphere.reporting.claims import comparisons_of
+from hypersphere.reporting.repeats import MOST, to_judge, to_order
+from hypersphere.reporting.verdicts import judge_item
+
+
+def bounds(differences, n):
+    half = student_t.ppf(0.95, n - 1) * stdev(differences) / math.sqrt(n)
+    return fmean(differences) - half, fmean(differences) + half
+
+
+@pytest.mark.parametrize("differences", [[0.1, 0.3, -0.1], [-2.0, -1.0, 0.5], [0.01, 0.2]])
+def test_an_order_is_settled_by_the_least_number(differences):
+    n = to_order(differences)
+    low, high = bounds(differences, n)
+    assert low > 0 or high < 0
+    low, high = bounds(differences, n - 1)
+    assert n == 3 or low <= 0 <= high
+
+
+@pytest.mark.parametrize(("differences", "margin"), [([0.01, 0.05, -0.02], 0.03), ([1, 4, 5], 2)])
+def test_a_verdict_is_settled_by_the_least_number(differences, margin):
+    n = to_judge(differences, margin)
+
+    def decided(n):
+        low, high = bounds(differences, n)
+        return (-margin <= low and high <= margin) or low > margin or high < -margin
+
+    assert decided(n) and not decided(n - 1)
+
+
+def test_what_cannot_be_told():
+    assert to_order([0.1]) is None and to_order([]) is None
+    assert to_order([1.0, -1.0, 0.0]) is None  # a mean of zero is settled by no number
+    assert to_order([math.nan, 1.0, 2.0]) is None
+    assert to_judge([0.02 + 0.1, 0.02 - 0.1], 0.02) is None  # on the margin
+    assert to_order([0.5, 0.5, 0.5]) == 3  # never fewer than a verdict takes
+    assert to_order([1 + MOST, 1 - MOST]) is None
+
+
+def an_item(**values):
+    cells = tuple(
+        Cell({"method": name}, "0.93", "", {str(i): v for i, v in enumerate(found)}, len(found),
+             ("a" * 12,), "exact")
+        for name, found in values.items()
+    )  # fmt: skip
+    return Item("toy", "table1", "t", "paper", "seed", 0.02, ("method",), (), cells)
+
+
+def test_inconclusive_cells_and_open_comparisons_are_told():
+    item = an_item(a=[0.90, 0.99, 0.95], b=[0.91, 0.93, 0.97], c=[0.93, 0.931, 0.929])
+    verdicts = {cell.keys["method"]: judged.verdict for cell, judged in judge_item(item)}
+    assert verdicts == {"a": "inconclusive", "b": "inconclusive", "c": "reproduced"}
+    rows = _cells(item)
+    assert [row["what"] for row in rows] == ["a", "b"] and all(row["n"] == 3 for row in rows)
+    assert rows[0]["needs"] == to_judge([-0.03, 0.06, 0.02], 0.02)
+    claim = {"item": "table1", "claim": "a > b", "tables": ["table1"],
+             "greater": {"method": "a"}, "than": [{"method": "b"}]}  # fmt: skip
+    other = claim | {"tables": ["table2"]}
+    ((spec, found),) = comparisons_of("toy", [claim, other, {"item": "x", "claim": "y"}],
+                                      {"table1": item})  # fmt: skip
+    assert spec is claim and [each.outcome for each in found] == ["open"]
+    assert found[0].needs == to_order([0.90 - 0.91, 0.99 - 0.93, 0.95 - 0.97])
+    assert "a > b" not in text(rows) and "2 cells and comparisons" in text(rows)
