@@ -294,6 +294,18 @@ def test_a_budget_buys_the_verdicts_that_cost_least(toy, store):
     )
 
 
+def test_what_a_budget_buys_is_run(toy, store, capsys):
+    run_all(make_plan("quick", ["toy"], ["table1"]), store)
+    words = ["--preset", "paper", *TABLE1, "--workers", "1"]
+    told = json.loads(hypersphere(capsys, "plan", *words, "--budget", "1h", "--json")[1])["budget"]
+    assert told["settled"] == 2 and told["trainings"] == 2  # of six; quick has the others
+    status, _, err = hypersphere(capsys, "run", *words, "--budget", "1h")
+    assert status == 0 and "within 60 min: 2 verdicts and claims by 2 trainings" in err
+    assert all(Store().get(run_id) for run_id in told["runs"])
+    found = find("toy", "table1", [], "paper", "", Store())
+    assert [each.judged.n for each in found] == [3, 3]
+
+
 def test_a_budget_on_the_command_line(toy, capsys):
     status, out, _ = hypersphere(capsys, "plan", *TABLE1, "--budget", "4h")
     assert status == 0 and "within 4.0 h nothing more can be settled here" in out

@@ -49,7 +49,9 @@ def images(name="digits"):
 
 def logits_of_the_run(training, store, pixels):
     network = TrainedNetwork(training, store.folder(training.id))
-    return network.head.logits(network.embed(pixels)).detach()
+    with torch.inference_mode():  # as `embed` runs
+        logits = network.head.logits(network.embed(pixels))
+    return logits.clone()
 
 
 def check_logits(training, store, folder, pixels):
