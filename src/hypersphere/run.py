@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -71,7 +72,8 @@ def run(
     cannot be written, and for a launcher that is not to be had; nothing has been trained then.
     """
     from hypersphere.papers.budget import within
-    from hypersphere.papers.plan import blocked, seconds_of
+    from hypersphere.papers.costs import seconds_of
+    from hypersphere.papers.plan import blocked
     from hypersphere.papers.render import collect, render
     from hypersphere.papers.rendered import unchanged
     from hypersphere.papers.status import budget_text
@@ -96,7 +98,8 @@ def run(
     failures = []
     # Whatever has no past record counts the same: the time left then goes by the number of runs.
     weights = {
-        node_id: 1.0 if w != w else w or 0.0 for node_id, w in seconds_of(todo, store).items()
+        node_id: 1.0 if seconds is not None and math.isnan(seconds) else seconds or 0.0
+        for node_id, seconds in seconds_of(todo, store).items()
     }
     if todo:
         rest = len(plan.nodes) - len(todo)

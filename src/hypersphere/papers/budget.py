@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from hypersphere.config import Evaluation, Node
-from hypersphere.papers.plan import Plan, PlannedCell, PlannedItem, seconds_of
+from hypersphere.papers.costs import seconds_of
+from hypersphere.papers.plan import Plan, PlannedCell, PlannedItem
 from hypersphere.papers.spec import Paper, published_rows
 from hypersphere.reporting.cells import select_cells
 from hypersphere.reporting.verdicts import as_number

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,6 @@ from hypersphere.config import (
 )
 from hypersphere.config.components import check
 from hypersphere.config.compose import resolve
-from hypersphere.data.facts import DATASETS
 from hypersphere.data.inventory import unready
 from hypersphere.errors import UserError
 from hypersphere.papers.choice import Alternative, training_number
@@ -396,33 +394,6 @@ def stale(plan: Plan, store: Store) -> dict[str, str]:
     }
 
 
-def expected_seconds(nodes: Iterable[Node], store: Store) -> tuple[float, int]:
-    """Seconds of one thread that `nodes` should take by past records, and how many nodes have no
-    past record to judge by (they count as the mean of the others)."""
-    each = [seconds for seconds in seconds_of(nodes, store).values() if seconds is not None]
-    known = [seconds for seconds in each if not math.isnan(seconds)]
-    unknown = len(each) - len(known)
-    mean = statistics.fmean(known) if known else math.nan
-    return (sum(known) + unknown * mean if unknown else sum(known)), unknown
-
-
-def seconds_of(nodes: Iterable[Node], store: Store) -> dict[str, float | None]:
-    """By node id, the seconds of one thread by past records of the same data, network and
-    precision: nan without any, None of evaluations and computations, cheap beside a training."""
-    rates: dict[Any, list[float]] = {}
-    for record in store.records.values():
-        if key := _cost_key(record["identity"]):
-            rates.setdefault(key, []).append(record["seconds"] / _cost(record["identity"]))
-    medians = {key: statistics.median(found) for key, found in rates.items()}
-    seconds: dict[str, float | None] = {}
-    for node in nodes:
-        identity = node.identity()
-        key = _cost_key(identity)
-        cost = None if key is None else medians.get(key, math.nan) * _cost(identity)
-        seconds[node.id] = cost
-    return seconds
-
-
 def value_of(record: Record, name: str, unit: str, scale: float) -> dict[str, float]:
     """The number `name` of a record, by unit suffix: "" for one number, the draw's for several.
 
@@ -465,18 +436,3 @@ def _without_revisions(identity: Any) -> str:
         return value
 
     return json.dumps(strip(identity), sort_keys=True)
-
-
-def _cost_key(identity: Mapping[str, Any]) -> str | None:
-    if identity["kind"] != "training" or identity["data"]["name"] not in DATASETS:
-        return None  # cheap, or of somebody's own data that is not here
-    return json.dumps(
-        [identity[name] for name in ("data", "backbone", "precision")], sort_keys=True
-    )
-
-
-def _cost(identity: Mapping[str, Any]) -> float:
-    """Trained images, as far as the identity tells: epochs x share of classes trained on."""
-    classes = DATASETS[identity["data"]["name"]].num_classes
-    seen = classes - identity["split"].get("num_unseen", 0)
-    return identity["schedule"]["epochs"] * seen / classes

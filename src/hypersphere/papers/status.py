@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from hypersphere.papers.budget import Budget
-from hypersphere.papers.plan import Plan, blocked, expected_seconds, stale, trained_for
+from hypersphere.papers.costs import expected_seconds
+from hypersphere.papers.plan import Plan, blocked, stale, trained_for
 from hypersphere.progress import duration
 from hypersphere.store import Store
 
