@@ -8,14 +8,13 @@ from typing import Any
 
 from hypersphere.answers.places import Found
 from hypersphere.config import Evaluation, Node, Training
+from hypersphere.config.training import COMPONENTS
 from hypersphere.papers.commands import commands
 from hypersphere.papers.plan import PlannedCell, blocked
 from hypersphere.reporting.layout import number_text, ours_text, places, published_text
 from hypersphere.reporting.provenance import flattened
 from hypersphere.store import Store
 from hypersphere.store.records import Record
-
-GROUPS = ("backbone", "head", "split", "batches", "optimizer", "schedule")
 
 
 def explained(found: Found, store: Store) -> dict[str, Any]:
@@ -202,7 +201,7 @@ def _shared(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = []
     identities = [flat(run["identity"]) for run in runs]
     same, other = split_values(identities)
-    for group in ("data", *GROUPS):
+    for group in ("data", *COMPONENTS):
         if inside := {k.partition(".")[2]: v for k, v in same.items() if k.startswith(f"{group}.")}:
             name = inside.pop("name", "")
             inside.pop("revision", None)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hypersphere.errors import UserError, did_you_mean
 from hypersphere.papers.plan import PlannedCell, PlannedItem, plan_item
 from hypersphere.papers.render import judged_items, settled
-from hypersphere.papers.spec import PRESETS, Paper, paper
+from hypersphere.papers.spec import PRESETS, paper
 from hypersphere.reporting.cells import Cell, Item
 from hypersphere.reporting.verdicts import Judged, judge
 from hypersphere.store import Store
@@ -77,13 +77,6 @@ def check_preset(preset: str) -> None:
     if preset not in PRESETS:
         hint = did_you_mean(preset, PRESETS)
         raise UserError(f"no preset {preset!r}{hint} (presets: {', '.join(PRESETS)})")
-
-
-def every_cell(papers: Sequence[Paper], preset: str, store: Store) -> Iterator[Found]:
-    """All cells of the primary tables of some papers."""
-    for declared in papers:
-        for name in declared.items:
-            yield from find(declared.key, name, [], preset, "", store)
 
 
 def _judged(item: Item, cell: Cell) -> Judged:

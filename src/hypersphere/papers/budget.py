@@ -11,6 +11,7 @@ from hypersphere.papers.costs import seconds_of
 from hypersphere.papers.plan import Plan, PlannedCell, PlannedItem
 from hypersphere.papers.spec import Paper, published_rows
 from hypersphere.reporting.cells import select_cells
+from hypersphere.reporting.claims import parts_of, tables_of
 from hypersphere.reporting.verdicts import as_number
 from hypersphere.store import Store
 
@@ -154,13 +155,13 @@ def _claims(plan: Plan, cells: list[tuple[PlannedItem, PlannedCell]]) -> Iterabl
         for spec in declared.claims:
             if (str(spec.get("item")), str(spec.get("claim"))) not in texts:
                 continue
-            parts = spec.get("parts") or ([spec] if spec.get("tables") else [])
-            tables = {name for part in parts for name in part.get("tables", [])}
+            parts = parts_of(spec)
+            tables = {name for part in parts for name in tables_of(part)}
             if not parts or not all((key, name) in places for name in tables):
                 continue
             wanted = set[int]()
             for part in parts:
-                for name in part.get("tables", []):
+                for name in tables_of(part):
                     inside = {id(cells[i][1]): i for i in places[key, name]}
                     try:
                         found = select_cells(

@@ -51,7 +51,7 @@ def judge_claims(
             "claim": identity[1],
             "verdict": "not tested",
         }
-        parts = _parts(by_claim[identity]) if identity in by_claim else []
+        parts = parts_of(by_claim[identity]) if identity in by_claim else []
         if parts:
             where = f"{paper} {identity[0]}: {identity[1]!r}"
             try:
@@ -82,15 +82,16 @@ def comparisons_of(
     """The claims whose tables are all among `items`, each with its comparisons."""
     found = []
     for spec in specs:
-        parts = _parts(spec)
+        parts = parts_of(spec)
         where = f"{paper} {spec['item']}: {spec['claim']!r}"
-        if parts and all(set(_tables(part)) <= items.keys() for part in parts):
+        if parts and all(set(tables_of(part)) <= items.keys() for part in parts):
             with contextlib.suppress(ValueError):  # a preset with other rows, where none is decided
                 found.append((spec, [c for part in parts for c in comparisons(part, items, where)]))
     return found
 
 
-def _tables(part: Mapping[str, Any]) -> list[str]:
+def tables_of(part: Mapping[str, Any]) -> list[str]:
+    """The items that a part compares."""
     return [*part.get("tables", []), *([part["with"]] if "with" in part else [])]
 
 
@@ -144,7 +145,7 @@ def _specs_by_claim(
     return found
 
 
-def _parts(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def parts_of(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The parts of a spec; empty for a claim that is only named (not built yet, or `note`)."""
     rest = {key: value for key, value in spec.items() if key not in NOT_PARTS}
     if "parts" in rest and len(rest) > 1:
