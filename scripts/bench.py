@@ -46,6 +46,7 @@ def main() -> None:
     line("training step, VGG with 2 blocks, batch 32, 1 core", lambda: steps.steps(small, of_small))
     line("loss, gradient and update alone, 128 features of 64", steps.heads, "steps/s")
     line("training step, ResNet-32, batch 128, 1 core", steps.networks)
+    line("training step, EfficientNet-Lite0, 96 pixels, batch 50, 1 core", steps.depthwise)
     for batch in (32, 128):
         title = f"loss and gradient, batch {batch}, 64 dimensions, all"
         line(f"{title} triplets", lambda batch=batch: pairs.triplet(batch), "1/s")

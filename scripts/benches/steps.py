@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 
 from benches.measure import Variants
+from hypersphere.backbones.depthwise import Depthwise
 from hypersphere.config import Training, compose, split_config
 from hypersphere.heads import DeepNCM, Head, Prototypes
 from hypersphere.training.learner import Learner
@@ -73,6 +74,35 @@ def networks() -> Variants:
     return {
         "HPN, 100 dimensions": stepper("backbone.dim=100", "head.steps=0"),
         "Deep NCM, 64 features": stepper("head=deep_ncm", "backbone.dim=null"),
+    }
+
+
+def depthwise() -> Variants:
+    """A training step of EfficientNet-Lite0 on crops of 96 pixels: float32, and bfloat16 with and
+    without its convolutions of each channel by itself, whose gradients take long in bfloat16."""
+    images = torch.randint(0, 256, (50, 3, 96, 96), dtype=torch.uint8)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(50) % 25
+
+    def stepper(precision: str, forward: Callable[..., torch.Tensor]) -> Callable[[], int]:
+        words = ["paper=imprinting/small", "backbone.weights=none", f"precision={precision}"]
+        learner = Learner(split_config(compose(words))[0])
+        optimizer = learner.optimizers()[0]
+
+        def run() -> int:
+            Depthwise.forward, usual = forward, Depthwise.forward
+            try:
+                learner.step(optimizer, images, labels)
+            finally:
+                Depthwise.forward = usual
+            return len(images)
+
+        return run
+
+    return {
+        "float32": stepper("fp32", Depthwise.forward),
+        "bfloat16 throughout": stepper("bf16", torch.nn.Conv2d.forward),
+        "bfloat16, these in float32": stepper("bf16", Depthwise.forward),
     }
 
 

@@ -8,6 +8,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hypersphere.backbones.depthwise import Depthwise
+
 Positive = Annotated[int, Field(gt=0)]
 Stage = Annotated[list[Positive], Field(min_length=4, max_length=4)]
 
@@ -67,7 +69,7 @@ class InvertedResidual(nn.Module):
         super().__init__()
         inner = expansion * channels
         self.expand = _normalised(channels, inner, 1)
-        self.depthwise = _normalised(inner, inner, 3, stride, groups=inner)
+        self.depthwise = nn.Sequential(Depthwise(inner, 3, stride, 1), nn.BatchNorm2d(inner))
         self.project = _normalised(inner, filters, 1)
         self.shortcut: nn.Module | None = None
         if stride == 1:
@@ -81,12 +83,7 @@ class InvertedResidual(nn.Module):
         return out if self.shortcut is None else out + self.shortcut(x)
 
 
-def _normalised(
-    channels: int, filters: int, kernel: int, stride: int = 1, groups: int = 1
-) -> nn.Sequential:
-    """A convolution without bias that keeps the image's size but for the stride, and its batch
-    normalisation."""
-    return nn.Sequential(
-        nn.Conv2d(channels, filters, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(filters),
-    )
+def _normalised(channels: int, filters: int, kernel: int) -> nn.Sequential:
+    """A convolution without bias that keeps the image's size, and its batch normalisation."""
+    convolution = nn.Conv2d(channels, filters, kernel, padding=kernel // 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(filters))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hypersphere.backbones import weights as pretrained
+from hypersphere.backbones.depthwise import Depthwise
 from hypersphere.backbones.torchvision import check_images
 from hypersphere.errors import UserError
 
@@ -126,7 +127,7 @@ class _Block(nn.Module):
         super().__init__()
         wide = channels * expansion
         layers = [_Convolution(channels, wide, 1)] if expansion > 1 else []
-        layers.append(_Convolution(wide, wide, kernel, stride, groups=wide))
+        layers.append(_Convolution(wide, wide, kernel, stride, depthwise=True))
         self.layers = nn.Sequential(*layers, _Convolution(wide, out, 1, active=False))
         self.residual = stride == 1 and channels == out
 
@@ -138,18 +139,24 @@ class _Convolution(nn.Module):
     """Convolution, batch normalisation, and ReLU6 where it is active."""
 
     def __init__(
-        self, channels: int, out: int, kernel: int, stride: int = 1, groups: int = 1,
+        self, channels: int, out: int, kernel: int, stride: int = 1, depthwise: bool = False,
         active: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.convolution = nn.Conv2d(channels, out, kernel, stride, groups=groups, bias=False)
+        # TensorFlow pads by what the size needs; of stride 1 that is the same on all sides.
+        padding = kernel // 2 if stride == 1 else 0
+        self.convolution = (
+            Depthwise(channels, kernel, stride, padding)
+            if depthwise
+            else nn.Conv2d(channels, out, kernel, stride, padding, bias=False)
+        )
         self.norm = nn.BatchNorm2d(out, eps=1e-3, momentum=0.01)
         self.active = active
 
     def forward(self, x: Tensor) -> Tensor:
         (kernel, _), (stride, _) = self.convolution.kernel_size, self.convolution.stride
-        # TensorFlow pads by what the size needs, the odd pixel on the right and below.
-        short = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[2:]]
-        sides = [side for total in reversed(short) for side in (total // 2, total - total // 2)]
-        x = self.norm(self.convolution(F.pad(x, sides) if any(sides) else x))
+        if stride > 1:  # the odd pixel stands on the right and below
+            short = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[2:]]
+            x = F.pad(x, [n for total in reversed(short) for n in (total // 2, total - total // 2)])
+        x = self.norm(self.convolution(x))
         return F.relu6(x) if self.active else x
