@@ -6,6 +6,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import pytorch_lightning as pl
 import torch
@@ -63,13 +64,14 @@ def whole_loop(work: Work) -> Variants:
     through two workers, float32, channels first, the loss fetched at every step."""
     pool = ProcessPoolExecutor(CORES, multiprocessing.get_context("spawn"), _one_thread, (work,))
 
-    def packed() -> int:
-        return sum(pool.map(_packed_turn, range(CORES)))
+    def packed(*, compiled: bool) -> int:
+        return sum(pool.map(_packed_turn, [compiled] * CORES))
 
     return {
         "published style": _published(work),
         "one run, two threads": _plain(work, "bf16", CORES),
-        "two runs, one thread each": packed,
+        "two runs, one thread each": partial(packed, compiled=False),
+        "the same, compiled": partial(packed, compiled=True),
     }
 
 
@@ -103,9 +105,13 @@ def _published(work: Work) -> Callable[[], int]:
     return run
 
 
-def _plain(work: Work, precision: str, threads: int) -> Callable[[], int]:
+def _plain(
+    work: Work, precision: str, threads: int, *, compiled: bool = False
+) -> Callable[[], int]:
     some = Some(work, precision)
     learner = Learner(some.training)
+    if compiled:
+        learner.compile(print)
     optimizer = learner.optimizers()[0]
 
     def run() -> int:
@@ -149,14 +155,14 @@ def _threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-_turn: Callable[[], int]  # of a worker process
+_turns: list[Callable[[], int]]  # of a worker process: as it is, and compiled
 
 
 def _one_thread(work: Work) -> None:
-    global _turn
+    global _turns
     torch.set_num_threads(1)
-    _turn = _plain(work, "bf16", 1)
+    _turns = [_plain(work, "bf16", 1, compiled=compiled) for compiled in (False, True)]
 
 
-def _packed_turn(_: int) -> int:
-    return _turn()
+def _packed_turn(compiled: bool) -> int:
+    return _turns[compiled]()

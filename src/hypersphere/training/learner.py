@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from hypersphere.config.training import Training
 from hypersphere.heads import ValueHead
 from hypersphere.seeds import derive
+from hypersphere.training.compiled import Compiled
 from hypersphere.training.network import Network
 from hypersphere.training.optimizers import Schedule
 
@@ -32,6 +33,8 @@ class Learner:
     weights where the configuration selects by one of these. class_weights: (classes,) or None. few:
     labels of the classes with few images.
 
+    forward: what takes batches to embeddings in training, the network unless it is compiled.
+
     whole, backward: where several devices share each batch (several.py), what makes the embeddings
     and labels of a share those of the whole batch, and how gradients come to all of them.
     """
@@ -42,6 +45,7 @@ class Learner:
     def __init__(self, training: Training) -> None:
         self.training = training
         self.network = Network(training)
+        self.forward: Callable[[Tensor], Tensor] = self.network
         self.schedule: Schedule = training.components["schedule"].build()
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] | None = None
@@ -53,6 +57,10 @@ class Learner:
     @property
     def device(self) -> torch.device:
         return next(self.network.parameters()).device
+
+    def compile(self, say: Callable[[str], None]) -> None:
+        """Take steps compiled from now on."""
+        self.forward = Compiled(self.network, say)
 
     def prepare(self, labels: Tensor, values: Tensor | None) -> None:
         """What rests on all training images: their labels (n,) among the seen classes and, where
@@ -67,7 +75,7 @@ class Learner:
     def loss(self, images: Tensor, labels: Tensor, *values: Tensor) -> Tensor:
         """Loss of one batch. images: (n, c, h, w) uint8; labels: (n,) among the seen classes;
         values: (n,) where the head learns a number of each image."""
-        embeddings = self.network(images)
+        embeddings = self.forward(images)
         if self.whole is not None:
             embeddings, labels, *values = self.whole(embeddings, labels, *values)
         # Losses stay in float32: bfloat16 cosines would move the few-shot results.
@@ -132,6 +140,8 @@ class Learner:
         """Add the epoch to the history; keep its weights if they are the best so far."""
         loss = self.loss_sum.item() / max(self.batches, 1)
         entry = {"epoch": epoch + 1, "loss": loss, **self._accuracies}
+        if isinstance(self.forward, Compiled) and self.forward.used:
+            entry["compiled"] = True
         entry["seconds"] = round(time.perf_counter() - self._started, 3)
         self.history.append(entry)
         if self.training.settings.select != "last" and self.selected() == entry:

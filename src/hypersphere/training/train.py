@@ -19,7 +19,7 @@ from hypersphere.errors import UserError
 from hypersphere.files import write_atomically, write_text
 from hypersphere.store import Store
 from hypersphere.store.records import Record
-from hypersphere.training import module, packed, several
+from hypersphere.training import compiled, module, packed, several
 from hypersphere.training.files import FileImages
 from hypersphere.training.images import SmallImages
 from hypersphere.training.learner import FEW, WATCHED, Learner
@@ -135,6 +135,8 @@ def _train(
     elif (backbone := learner.network.backbone) and hasattr(backbone, "load_pretrained"):
         weights, names = backbone.load_pretrained()
         learner.network.inherited = {f"backbone.{name}" for name in names}
+    if compiled.wanted():
+        learner.compile(say)
     images = SmallImages(training) if training.dataset.in_memory else FileImages(training)
     if (number := devices()) > 1:
         device = several.fit(learner, images, folder, say, number)
@@ -166,6 +168,8 @@ def _finish(
     record["seconds"] = round(record["seconds"] + sum(e["seconds"] for e in learner.history), 1)
     if (most := max(entry.get("devices", 1) for entry in learner.history)) > 1:
         record["hardware"]["devices"] = most
+    if any("compiled" in entry for entry in learner.history):
+        record["hardware"]["compiled"] = True
     return record | {
         "parent": training.parent,
         "config": training.raw,
