@@ -61,7 +61,7 @@ test-cluster: $(READY)  ## a real SLURM and Ray on this machine (installs them; 
 bench: $(READY)  ## every speed figure as a ratio, side by side, in one run
 	$(BIN)/python scripts/bench.py
 
-board: $(READY)  ## bring the board in README.md up to date with the records
+board: $(READY)  ## bring the boards (README.md, docs/board.md) up to date with the records
 	@$(BIN)/hypersphere board
 
 docs: $(READY)  ## the documentation, as pages to open from disk: site/index.html

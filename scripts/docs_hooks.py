@@ -1,5 +1,6 @@
 """What mkdocs asks us when it builds the documentation: the part of a paper's page that `conf/`
-declares, so that it cannot drift, and links into the repository, which the built pages lack."""
+declares, so that it cannot drift, pictures of the results, and links into the repository, which the
+built pages lack."""
 
 from __future__ import annotations
 
@@ -8,12 +9,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mkdocs.structure.files import File
+
 from hypersphere import paths
 from hypersphere.papers.spec import ItemSpec, Paper, paper, paper_keys
 from hypersphere.reporting.declared import ByKey
 
 DECLARED = re.compile(r"<!-- declared: ([a-z-]+) -->")
 OVERVIEW = "<!-- papers -->"
+PICTURE = re.compile(r"(!\[[^\]]*\]\()((?:\.\./)+[^)]*\.png)\)")
 LINK = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+[^)]*)\)")
 
 
@@ -22,6 +26,7 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
     markdown = DECLARED.sub(lambda found: declared(paper(found[1])), markdown)
     markdown = markdown.replace(OVERVIEW, overview())
     folder = Path(config["docs_dir"]) / Path(page.file.src_uri).parent
+    markdown = PICTURE.sub(lambda found: _picture(found, folder, config, files), markdown)
     return LINK.sub(lambda found: _link(found, folder, Path(config["docs_dir"])), markdown)
 
 
@@ -115,6 +120,15 @@ def _text(text: str) -> str:
     parts = text.split("`")
     parts[::2] = [re.sub(r"([*_<|])", r"\\\1", part) for part in parts[::2]]
     return "`".join(parts)
+
+
+def _picture(found: re.Match[str], folder: Path, config: Any, files: Any) -> str:
+    """A picture of the repository goes along with the pages."""
+    source = Path(os.path.normpath(folder / found[2]))
+    path = source.relative_to(paths.root()).as_posix()
+    if files.get_file_from_path(path) is None:
+        files.append(File.generated(config, path, content=source.read_bytes()))
+    return f"{found[1]}{os.path.relpath(Path(config['docs_dir']) / path, folder)})"
 
 
 def _link(found: re.Match[str], folder: Path, docs: Path) -> str:

@@ -12,7 +12,7 @@ from hypersphere import cli, paths
 from hypersphere.errors import UserError
 from hypersphere.execute import run_nodes
 from hypersphere.papers import spec as declarations
-from hypersphere.papers.board import with_board
+from hypersphere.papers.board import PAGES, boards, with_boards
 from hypersphere.papers.plan import make_plan
 from hypersphere.papers.render import collect, judged_items, render
 from hypersphere.papers.rendered import unchanged
@@ -237,10 +237,12 @@ def test_artifacts_of_runs_that_were_made_for_other_results(monkeypatch, tmp_pat
         render(plan, store, "quick")
 
 
-def test_readme_board_is_current():
-    text = (CHECKOUT.parent / "README.md").read_text()
-    store = Store(results=CHECKOUT)
-    assert with_board(text, store) == text, "run `make board` and commit README.md"
+def test_the_boards_are_current():
+    found = boards(Store(results=CHECKOUT))
+    texts = [(CHECKOUT.parent / page).read_text() for page in PAGES]
+    for name in found:
+        assert any(f"<!-- {name}:begin -->" in text for text in texts), name
+    assert [with_boards(text, found) for text in texts] == texts, "run `make board` and commit it"
 
 
 def test_nothing_is_drawn_twice(toy, capsys):

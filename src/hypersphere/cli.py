@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
         "sources", nargs="+", metavar="DIR", help="runs/, results/, what holds them, or an archive"
     )
     export.add_parser(actions)
-    board = commands.add_parser("board", help="rewrite the board in README.md (from a checkout)")
+    board = commands.add_parser("board", help="rewrite the boards in README.md and docs/board.md")
     board.set_defaults(command=_board)
     return parser
 
@@ -238,9 +238,9 @@ def _merge(options: argparse.Namespace) -> int:
 
 
 def _board(_: argparse.Namespace) -> None:
-    from hypersphere.papers.board import write_board
+    from hypersphere.papers.board import write_boards
 
-    write_board(paths.root() / "README.md", open_store())
+    write_boards(paths.root(), open_store())
 
 
 def _planned(options: argparse.Namespace) -> tuple[Plan, Store]:

@@ -1,4 +1,4 @@
-"""The board in README.md: every item of every paper, and how its cells stand on the real data."""
+"""The boards in README.md and docs/board.md: how papers, items and claims stand on real data."""
 
 from __future__ import annotations
 
@@ -7,29 +7,49 @@ from pathlib import Path
 from hypersphere.files import write_text
 from hypersphere.papers.render import built_items, judge_claims
 from hypersphere.papers.spec import paper, paper_keys
-from hypersphere.reporting.board import board_markdown, claims_markdown, replace_block
+from hypersphere.reporting.board import (
+    board_markdown,
+    claims_markdown,
+    replace_block,
+    scoreboard_markdown,
+)
 from hypersphere.store import Store
 
 REAL = ("small", "paper")
 ORDER = ("nsl", "hpn", "embedded-spaces", "fixed-vectors", "imprinting")  # others behind them
+PAGES = ("README.md", "docs/board.md")
 
 
-def write_board(readme: Path, store: Store) -> None:
-    """Replace the board between its markers in `readme`."""
-    write_text(readme, with_board(readme.read_text(encoding="utf-8"), store))
+def write_boards(root: Path, store: Store) -> None:
+    """Bring the boards on the pages of the checkout at `root` up to date."""
+    found = boards(store)
+    for page in PAGES:
+        text = (root / page).read_text(encoding="utf-8")
+        write_text(root / page, with_boards(text, found))
 
 
-def with_board(text: str, store: Store) -> str:
-    """`text` with its board brought up to date with the records of `store`."""
+def with_boards(text: str, found: dict[str, str]) -> str:
+    """`text` with those of the boards that it has markers for."""
+    for name, board in found.items():
+        if f"<!-- {name}:begin -->" in text:
+            text = replace_block(text, name, board)
+    return text
+
+
+def boards(store: Store) -> dict[str, str]:
+    """By name: `scoreboard`, a row per paper; `board`, one per item; `claims`, one per claim."""
     keys = sorted(paper_keys(), key=lambda key: (ORDER.index(key) if key in ORDER else 99, key))
     built = {preset: {key: built_items(key, preset, store) for key in keys} for preset in REAL}
     names = {key: paper(key).about.items for key in keys}
     papers = [(key, f"`{key}` {paper(key).about.title}") for key in keys]
-    board = board_markdown(papers, names, built)
     rows = {
         preset: [
             row for key, items in by_key.items() for row in judge_claims(paper(key), preset, items)
         ]
         for preset, by_key in built.items()
     }
-    return replace_block(replace_block(text, "board", board), "claims", claims_markdown(rows))
+    return {
+        "scoreboard": scoreboard_markdown(papers, built, rows),
+        "board": board_markdown(papers, names, built),
+        "claims": claims_markdown(rows),
+    }

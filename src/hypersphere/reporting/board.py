@@ -1,18 +1,53 @@
-"""The board for the README: per paper and item, how many cells got which verdict."""
+"""The boards: per paper, item and claim, how many got which verdict."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from hypersphere.reporting.cells import Item
 from hypersphere.reporting.layout import shown_counts
+from hypersphere.reporting.verdicts import CLAIM_VERDICTS, VERDICTS
 
 NOT_BUILT = "not built yet"
+SHOWN = (*VERDICTS[:-1], "measured", VERDICTS[-1])  # `not run` stands last
 
 
 def counts_text(item: Item) -> str:
     """`12 reproduced, 3 not run`: the verdicts that occur, in their fixed order."""
     return ", ".join(f"{count} {verdict}" for verdict, count in shown_counts(item).items())
+
+
+def scoreboard_markdown(
+    papers: Sequence[tuple[str, str]],
+    built: Mapping[str, Mapping[str, Sequence[Item]]],
+    rows: Mapping[str, Sequence[Mapping[str, str]]],
+) -> str:
+    """One Markdown table: a row per paper with its cells by verdict in each preset and its claims,
+    and a row for all papers. Arguments as in `board_markdown` and `claims_markdown`."""
+    lines = [
+        "| paper | " + " | ".join(f"cells, `{preset}`" for preset in built) + " | claims |",
+        "|" + " --- |" * (2 + len(built)),
+    ]
+    decided = _verdicts(rows)
+    for keys, title in [*(([key], title) for key, title in papers), (None, "all")]:
+        chosen = [key for key, _ in papers] if keys is None else keys
+        cells = [
+            _all_counts(item for key in chosen for item in found.get(key, ()) if not item.variant)
+            for found in built.values()
+        ]
+        count = Counter(v for (key, *_), v in decided.items() if key in chosen)
+        claims = ", ".join(f"{count[verdict]} {verdict}" for verdict in CLAIM_VERDICTS)
+        lines.append(f"| {title} | {' | '.join(cells)} | {claims} |")
+    return "\n".join(lines)
+
+
+def _all_counts(items: Iterable[Item]) -> str:
+    """The verdicts that occur in several items, in their fixed order."""
+    total: Counter[str] = Counter()
+    for item in items:
+        total.update(dict(shown_counts(item)))
+    return ", ".join(f"{total[verdict]} {verdict}" for verdict in SHOWN if total[verdict])
 
 
 def board_markdown(
@@ -61,15 +96,21 @@ def claims_markdown(rows: Mapping[str, Sequence[Mapping[str, str]]]) -> str:
         for row in found
         if row["n"]
     ]
-    claims = {_identity(row) for found in rows.values() for row in found}
-    decided = {
-        _identity(row) for found in rows.values() for row in found if row["verdict"] != "not tested"
-    }
-    return "\n".join([*lines, "", f"{len(decided)} of {len(claims)} claims decided."])
+    found = _verdicts(rows)
+    decided = sum(verdict != "not tested" for verdict in found.values())
+    return "\n".join([*lines, "", f"{decided} of {len(found)} claims decided."])
 
 
-def _identity(row: Mapping[str, str]) -> tuple[str, str, str]:
-    return row["paper"], row["item"], row["claim"]
+def _verdicts(
+    rows: Mapping[str, Sequence[Mapping[str, str]]],
+) -> dict[tuple[str, str, str], str]:
+    """How each claim (paper, item, words) stands: as the last preset says that decides it."""
+    found: dict[tuple[str, str, str], str] = {}
+    for row in (row for of_preset in rows.values() for row in of_preset):
+        claim = row["paper"], row["item"], row["claim"]
+        if found.get(claim, "not tested") == "not tested" or row["verdict"] != "not tested":
+            found[claim] = row["verdict"]
+    return found
 
 
 def short_list(names: Sequence[str]) -> str:
