@@ -1,5 +1,7 @@
 """Pictures of made-up items: what they show, twice the same bytes, nothing where nothing is done."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -104,6 +106,16 @@ def test_lines_show_means_in_the_order_of_numbers(drawn):
     assert axes[0]["lines"][0] == [[2, pytest.approx(0.53)], [3, pytest.approx(0.54)],
                                    [10, pytest.approx(0.61)]]  # fmt: skip
     assert legend[:2] == ["new", "old"]
+
+
+def test_lines_say_how_many_repeats_they_are_the_mean_of():
+    three = item(LINES)
+    assert lines._band(three).startswith("mean of 3 seeds;")
+    few, *rest = three.cells
+    few = dataclasses.replace(few, values={"0": 0.5, "1": 0.6}, planned=2)
+    mixed = dataclasses.replace(three, cells=(few, *rest))
+    assert lines._band(mixed).startswith("mean of 2 or 3 seeds;")
+    assert lines._band(item(LINES, units=1)) == "one seed"
 
 
 def test_published_numbers_are_crosses_among_the_lines(drawn):

@@ -76,10 +76,12 @@ def _finite(cell: Cell) -> list[float]:
 
 
 def _band(item: Item) -> str:
-    units = max((len(cell.values) for cell in item.cells if cell.complete), default=1)
-    if units == 1:
+    """How many repeats the marks stand for; cells may have different numbers of them."""
+    numbers = sorted({len(cell.values) for cell in item.cells if cell.complete}) or [1]
+    if numbers == [1]:
         return f"one {item.unit}"
-    return f"mean of {several(units, item.unit)}; band: one standard deviation"
+    fewer = "".join(f"{number} or " for number in numbers[:-1])
+    return f"mean of {fewer}{several(numbers[-1], item.unit)}; band: one standard deviation"
 
 
 def _legend(item: Item, plot: Lines, series: list[str]) -> list[Line2D]:
