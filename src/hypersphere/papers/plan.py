@@ -197,10 +197,15 @@ def preset_of(declared: Paper, spec: ItemSpec, preset: str) -> PresetSpec:
     return shared.model_copy(update={k: v for k, v in named.items() if v is not None})
 
 
-def plan_item(declared: Paper, spec: ItemSpec, preset: str) -> PlannedItem:
-    """Expand one item: every row of its published CSV becomes a cell with one node per unit."""
+def plan_item(
+    declared: Paper, spec: ItemSpec, preset: str, keys: Mapping[str, str] | None = None
+) -> PlannedItem:
+    """Expand one item: every row of its published CSV becomes a cell with one node per unit; or the
+    cell with these keys alone."""
     spec = spec.in_preset(preset)
-    rows = _rows(declared, spec, preset)
+    rows = rows_of(declared, spec, preset)
+    if keys is not None:
+        rows = [row for row in rows if cell_keys(row) == keys]
     return PlannedItem(
         declared, spec, preset, tuple(_cell(declared, spec, preset, row) for row in rows)
     )
@@ -322,7 +327,7 @@ def _sources(declared: Paper, spec: ItemSpec, preset: str, how: Largest) -> tupl
     return tuple(found)
 
 
-def _rows(declared: Paper, spec: ItemSpec, preset: str) -> list[dict[str, str]]:
+def rows_of(declared: Paper, spec: ItemSpec, preset: str) -> list[dict[str, str]]:
     """One row per cell: as printed, or every combination of the grid's values."""
     if spec.grid is None:
         return published_rows(declared.key, spec.name)
