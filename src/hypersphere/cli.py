@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hypersphere import __version__, evaluate_command, paths
+from hypersphere import __version__, ablate_command, evaluate_command, paths
 from hypersphere.answers import commands as answers_commands
 from hypersphere.data import commands as data_commands
 from hypersphere.errors import UserError, did_you_mean
-from hypersphere.run import by_reason, open_store, run_options
+from hypersphere.run import by_reason, open_store, positive, run_options, workers_of
 from hypersphere.store import export
 from hypersphere.tracking import commands as tracking_commands
 
@@ -30,6 +30,7 @@ EXAMPLES = """examples:
   hypersphere claims                         which of the papers' claims hold, on what evidence
   hypersphere explain nsl table2 --preset small   where a number comes from: runs, data, command
   hypersphere diff RUN RUN                   how two runs, cells or stores differ
+  hypersphere ablate nsl table4 nsl 5 seen   why a cell differs: one factor at a time
   hypersphere doctor                         what of this machine would make runs fail
   hypersphere evaluate z.npy --labels y.npy  few-shot, open-set and retrieval numbers of your own
   hypersphere run --launcher slurm --set partition=gpu   the same by jobs of SLURM (docs/cluster.md)
@@ -85,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--json", action="store_true", help="for programs")
         if name in ("plan", "run"):
             command.add_argument(
-                "--workers", type=_positive, help="processes, one thread each (default: cores)"
+                "--workers", type=positive, help="processes, one thread each (default: cores)"
             )
             command.add_argument(
                 "--budget",
@@ -102,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "run":
             run_options(command)
     answers_commands.add_parser(commands)
+    ablate_command.add_parser(commands)
     evaluate_command.add_parser(commands)
     data_commands.add_parser(commands)
     tracking_commands.add_parser(commands, _planned)
@@ -127,7 +129,7 @@ def _plan(options: argparse.Namespace) -> None:
     from hypersphere.progress import duration
 
     plan, store = _planned(options)
-    workers = _workers(options)
+    workers = workers_of(options)
     summary = plan_summary(plan, store, workers)
     chosen = within(plan, store, options.budget * workers) if options.budget else None
     if chosen is not None:
@@ -176,7 +178,7 @@ def _run(options: argparse.Namespace) -> int:
     from hypersphere.run import run
 
     plan, store = _planned(options)
-    return run(plan, store, options, _workers)
+    return run(plan, store, options)
 
 
 def _status(options: argparse.Namespace) -> None:
@@ -256,14 +258,6 @@ def _planned(options: argparse.Namespace) -> tuple[Plan, Store]:
     return make_plan(options.preset, keys, [options.item] if options.item else []), open_store()
 
 
-def _workers(options: argparse.Namespace) -> int:
-    if options.workers:
-        return options.workers
-    from hypersphere.training.packed import on_device
-
-    return 1 if on_device() else os.cpu_count() or 1
-
-
 def _duration(text: str) -> float:
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     number, unit = text[:-1], text[-1:]
@@ -274,12 +268,6 @@ def _duration(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 4h, 90m or 2d")
     return seconds
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -176,11 +176,17 @@ def make_plan(preset: str, keys: Sequence[str], names: Sequence[str] = ()) -> Pl
 
     Raises UserError for an unknown paper, item or preset, or a configuration that does not hold.
     """
-    plan = Plan([])
+    items = []
     for key in keys:
         declared = paper(key)
         for spec in [declared.item(name) for name in names] or declared.items.values():
-            plan.items.append(plan_item(declared, spec, preset))
+            items.append(plan_item(declared, spec, preset))
+    return plan_of(items)
+
+
+def plan_of(items: Iterable[PlannedItem]) -> Plan:
+    """The run graph of items that are planned already."""
+    plan = Plan(list(items))
     for item in plan.items:
         for node in item.every_node():
             _add(plan, node, item)
@@ -197,10 +203,15 @@ def preset_of(declared: Paper, spec: ItemSpec, preset: str) -> PresetSpec:
     return shared.model_copy(update={k: v for k, v in named.items() if v is not None})
 
 
-def plan_item(declared: Paper, spec: ItemSpec, preset: str) -> PlannedItem:
-    """Expand one item: every row of its published CSV becomes a cell with one node per unit."""
+def plan_item(
+    declared: Paper, spec: ItemSpec, preset: str, keys: Mapping[str, str] | None = None
+) -> PlannedItem:
+    """Expand one item: every row of its published CSV becomes a cell with one node per unit; or the
+    cell with these keys alone."""
     spec = spec.in_preset(preset)
-    rows = _rows(declared, spec, preset)
+    rows = rows_of(declared, spec, preset)
+    if keys is not None:
+        rows = [row for row in rows if cell_keys(row) == keys]
     return PlannedItem(
         declared, spec, preset, tuple(_cell(declared, spec, preset, row) for row in rows)
     )
@@ -322,7 +333,7 @@ def _sources(declared: Paper, spec: ItemSpec, preset: str, how: Largest) -> tupl
     return tuple(found)
 
 
-def _rows(declared: Paper, spec: ItemSpec, preset: str) -> list[dict[str, str]]:
+def rows_of(declared: Paper, spec: ItemSpec, preset: str) -> list[dict[str, str]]:
     """One row per cell: as printed, or every combination of the grid's values."""
     if spec.grid is None:
         return published_rows(declared.key, spec.name)

@@ -25,7 +25,7 @@ PRESETS = ("quick", "small", "paper")
 Preset = Literal["quick", "small", "paper"]
 Protocol = Literal["exact", "shortened", "substitute"]
 NOT_KEYS = ("paper", "table", "value", "std", "note")  # columns of a published CSV that are no keys
-NOT_ITEMS = ("about", "claims", "recipe", *PRESETS)  # files beside the items
+NOT_ITEMS = ("about", "ablations", "claims", "recipe", *PRESETS)  # files beside the items
 
 _STRICT = pydantic.ConfigDict(extra="forbid")
 Grid = dict[str, list[str | int | float]]
@@ -239,12 +239,13 @@ class ItemSpec(pydantic.BaseModel):
 class Paper:
     """Everything declared about one paper.
 
-    key: its folder's name. items: by name, in the paper's order. claims: claims.yaml as it is.
+    key: its folder's name. items: by name, in the paper's order. claims, ablations: claims.yaml and
+    ablations.yaml (which need not be there; factors.py) as they are.
     """
 
     def __init__(self, key: str) -> None:
         self.key = key
-        folder = _folders()[key]
+        self.folder = folder = _folders()[key]
         self.about = About(
             **check_values(About, _read(folder / "about.yaml"), str(folder / "about.yaml"))
         )
@@ -254,6 +255,8 @@ class Paper:
                 self.items |= _items(file)
         self.items = {name: self.items[name] for name in self.about.items if name in self.items}
         self.claims: list[dict[str, Any]] = _read(folder / "claims.yaml")
+        optional = folder / "ablations.yaml"
+        self.ablations: Any = _read(optional) if optional.exists() else []
 
     def item(self, name: str) -> ItemSpec:
         """The item called `name`; raises UserError with the nearest name."""
