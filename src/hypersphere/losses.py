@@ -100,11 +100,12 @@ def triplet(
     positive = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     if not (positive.any() and negative.any()):
         return embeddings.sum() * 0.0
-    if mining == "all":
-        terms = margin + d[:, :, None] - d[:, None, :]
-        terms = terms[positive[:, :, None] & negative[:, None, :]].clamp_min(0)
-        return terms.sum() / (terms > 0).sum().clamp_min(1)
     anchor, other = positive.nonzero(as_tuple=True)
+    if mining == "all":
+        # A row per positive pair, not n of them per anchor; what is no negative is infinitely far.
+        away = d.masked_fill(same, torch.inf).index_select(0, anchor)
+        terms = ((margin + d[anchor, other])[:, None] - away).clamp_min(0)
+        return terms.sum() / (terms > 0).sum().clamp_min(1)
     keep = negative[anchor].any(1)
     anchor, other = anchor[keep], other[keep]
     to_positive = d[anchor, other]
