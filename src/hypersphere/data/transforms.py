@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-
 WHITE = torch.tensor(255.0)  # a number would be wrapped anew for each batch
 
 
