@@ -22,6 +22,8 @@ from hypersphere.data.load import FileSet, load_files
 from hypersphere.training.files import Decoded, View, Viewed, base_of
 
 CLASSES, DISTINCT, SIZE = 50, 64, (192, 256)
+LARGE = (600, 800)  # about what the photographs of iNaturalist have
+VIEWS = Views(resize=128, square=False, crop=112, train="random", test="center", flip=True)
 DECODED = 1_000  # images whose decoding is timed
 
 
@@ -50,15 +52,19 @@ def measure(number: int) -> dict[str, Any]:
         found |= _gone_through("streamed", train, gigabytes=0)
         some = FileSet(train.paths[:DECODED], train.labels, {})
         found |= _gone_through("kept", some, gigabytes=1000)
+        large = Path(folder) / "large.jpg"
+        large.write_bytes(_jpeg(np.random.default_rng(0), LARGE))
+        decode = base_of(VIEWS, VIEWS.train).decode
+        found["large_file_kb"] = round(large.stat().st_size / 1000)
+        found["large_images_per_second"] = round(1 / seconds(lambda: decode(large), 10), 1)
     return found
 
 
 def _gone_through(name: str, part: FileSet, gigabytes: int) -> dict[str, Any]:
     """Random crops of (some of) the images, with so much memory for decoded ones."""
     os.environ["HYPERSPHERE_DECODED_GB"] = str(gigabytes)
-    views = Views(resize=128, square=False, crop=112, train="random", test="center", flip=True)
-    view, peak = View(views, views.train, views.flip, ("bench", 0)), Peak()
-    images = Viewed(Decoded(part.paths, base_of(views, views.train)), part.labels, view)
+    view, peak = View(VIEWS, VIEWS.train, VIEWS.flip, ("bench", 0)), Peak()
+    images = Viewed(Decoded(part.paths, base_of(VIEWS, VIEWS.train)), part.labels, view)
     few = range(0, len(images), max(len(images) // DECODED, 1))
     taken = seconds(lambda: [len(images[i]) for i in few], 1)
     return {f"{name}_images_per_second": round(len(few) / taken, 1), f"{name}_peak_mb": peak()}
@@ -68,14 +74,7 @@ def _gone_through(name: str, part: FileSet, gigabytes: int) -> dict[str, Any]:
 def _files(number: int) -> Iterator[Path]:
     """train/<class>/*.jpg and a few test images, under a data folder of their own."""
     rng = np.random.default_rng(0)
-    texts = []
-    for _ in range(DISTINCT):  # smooth as photographs are: noise would not compress
-        small = torch.from_numpy(rng.integers(0, 256, (1, 3, 12, 16)).astype(np.float32))
-        pixels = torch.nn.functional.interpolate(small, SIZE, mode="bicubic").clamp(0, 255)
-        rough = pixels[0].permute(1, 2, 0).numpy() + rng.normal(0, 8, (*SIZE, 3))
-        file = io.BytesIO()
-        PIL.Image.fromarray(rough.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
-        texts.append(file.getvalue())
+    texts = [_jpeg(rng, SIZE) for _ in range(DISTINCT)]
     with tempfile.TemporaryDirectory() as place:
         os.environ["HYPERSPHERE_DATA"] = f"{place}/data"
         for split, many in (("train", number), ("test", CLASSES)):
@@ -85,3 +84,13 @@ def _files(number: int) -> Iterator[Path]:
                 file = Path(place) / "images" / split / f"{i % CLASSES:03}" / f"{i:07}.jpg"
                 file.write_bytes(texts[i % DISTINCT])
         yield Path(place) / "images"
+
+
+def _jpeg(rng: np.random.Generator, size: tuple[int, int]) -> bytes:
+    """Smooth with some noise, as photographs are: noise alone would not compress."""
+    coarse = rng.integers(0, 256, (1, 3, size[0] // 16, size[1] // 16)).astype(np.float32)
+    smooth = torch.nn.functional.interpolate(torch.from_numpy(coarse), size, mode="bicubic")
+    pixels = smooth[0].permute(1, 2, 0).numpy() + rng.normal(0, 8, (*size, 3))
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
+    return file.getvalue()

@@ -43,8 +43,8 @@ def classification(
     image's own class, as margins are.
 
     Beyond WHOLE logits the classes come in parts, one after the other and in the backward pass
-    again, so that no (n, classes) is ever there: equal up to rounding, and on a CPU not slower,
-    since a part stays in the cache.
+    again, so that no (n, classes) is ever there: equal up to rounding, and about as fast, since a
+    part stays in the cache.
     """
     n, classes = len(labels), len(of_classes[0])
     if n * classes <= WHOLE:
