@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Speed figures as ratios, variants taking turns in one run.
 
-python scripts/bench.py [--rounds 5] [--only WORDS]
+python scripts/bench.py [--rounds 5] [--only WORDS] [--scale]
 
 Absolute rates belong to the machine and the moment; the ratios are what to quote. What was measured
 goes into results/bench/<processor>.json, line by line; lines not asked for stay as they were.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 
 import torch
-from benches import data, few_shot, loops, many_runs, pairs, placement, startup, steps
+from benches import data, few_shot, loops, many_runs, pairs, placement, scale, startup, steps
 from benches.measure import Bench
 
 from hypersphere import provenance
@@ -22,6 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="lines whose title has these words")
+    parser.add_argument("--scale", action="store_true", help="the largest sizes of 'scale:' too")
     options = parser.parse_args()
     machine = provenance.hardware("cpu")
     bench = Bench(options.rounds, options.only, machine)
@@ -77,6 +78,7 @@ def main() -> None:
         )
     line("start-up, a process each", startup.startup, "1/s")
     bench.note("status of a plan of 10,000 runs", lambda: many_runs.measure(10_000))
+    scale.lines(bench, options.scale)
 
 
 if __name__ == "__main__":

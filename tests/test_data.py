@@ -18,7 +18,8 @@ from hypersphere.data.order import pixel_content, pixel_order
 from hypersphere.data.transforms import ToInput, crop_and_flip, draw_crops, mirror_static
 from hypersphere.errors import UserError
 from hypersphere.seeds import generator
-from hypersphere.training.images import Chunks, EpochBatches, SmallImages
+from hypersphere.training import images as training_images
+from hypersphere.training.images import Chunks, EpochBatches, SmallImages, share_of
 
 CLASSES, SIZE = ("apple", "bear", "cat"), 5
 
@@ -486,6 +487,30 @@ def test_epoch_batches_by_seed_and_epoch(small):
     assert not torch.equal(plain[0], moved[0])
     order = np.concatenate(EpochBatches(small(), data.train_images, data.train_labels, 0).batches)
     assert torch.equal(plain[0], data.train_images[order])
+
+
+@pytest.mark.parametrize("gathered", [1, 5_000, 2**18])
+@pytest.mark.parametrize("share", [(0, 1), (1, 3)])
+def test_batches_gathered_together_are_those_gathered_one_by_one(
+    small, monkeypatch, gathered, share
+):
+    monkeypatch.setattr(training_images, "GATHERED", gathered)
+    data = load("digits")
+    values = torch.arange(len(data.train_labels)) / 7
+    batches = EpochBatches(small(), data.train_images, data.train_labels, 0, values, share)
+    parts = list(batches)
+    assert len(parts) == len(batches) and len(batches.batches[-1]) < len(batches.batches[0])
+    for (found, *numbers), batch in zip(parts, batches.batches, strict=True):
+        mine = batch[share_of(len(batch), share)]
+        assert torch.equal(found, data.train_images[mine])
+        assert found.stride() == data.train_images[:1].stride()
+        assert torch.equal(numbers[0], data.train_labels[mine])
+        assert torch.equal(numbers[1], values[mine])
+
+
+def test_pixels_become_the_nearest_numbers_to_their_255ths():
+    every = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    assert torch.equal(ToInput()(every), every / 255)
 
 
 def test_the_module_trains_on_seen_classes_alone(small):

@@ -13,7 +13,7 @@ from hypersphere.data.splits import Split
 from hypersphere.evaluation import imprinting, novel_classes
 from hypersphere.evaluation.embeddings import Embeddings
 from hypersphere.evaluation.fewshot import episodes, evaluate, open_set, open_set_scores, retrieval
-from hypersphere.evaluation.fewshot.few_shot import first_best
+from hypersphere.evaluation.fewshot.queries import first_best
 from hypersphere.heads import NormalizedSoftmax, Triplet
 from hypersphere.seeds import generator
 
@@ -98,9 +98,44 @@ def test_every_number_is_that_of_a_plain_loop(data, rule):
     np.testing.assert_allclose(found.std("joint/all"), slow["joint/all"].std(1, ddof=1))
 
 
+@pytest.fixture
+def adding(monkeypatch):
+    """Means by adding up cosines, however little that saves."""
+    monkeypatch.setattr(module("scores"), "ADDING", 0)
+
+
+def test_added_cosines_are_those_with_the_mean(adding, data, monkeypatch):
+    draws = 12  # so many that their examples repeat
+    found = evaluate(**data, base=BASE, novel=NOVEL, shots=SHOTS, draws=draws)
+    for name, values in loop(data, BASE, NOVEL, SHOTS, draws).items():
+        np.testing.assert_allclose(found.values[name], values, atol=1e-12, err_msg=name)
+    g = torch.Generator().manual_seed(0)
+    points = torch.nn.functional.normalize(torch.randn(40, DIM, generator=g), dim=1)
+    chosen = torch.stack([torch.randperm(40, generator=g)[:15].view(3, 5) for _ in range(draws)])
+    chosen[:, 1, 2:] = -1  # a class of two examples
+    chosen[:, 2, 4] = -1
+    added = module("scores").by_mean(points, chosen, SHOTS)
+    monkeypatch.setattr(module("scores"), "ADDING", 10**6)
+    vectors = module("scores").by_mean(points, chosen, SHOTS)
+    table = added.prepare(points)
+    assert table.shape == (40 + 1, 40) and vectors.prepare(points) is points
+    for one, other in zip(added.scores, vectors.scores, strict=True):
+        torch.testing.assert_close(one(table), other(points), rtol=0, atol=1e-6)
+        assert one(table).shape == (len(SHOTS), 3, 40)
+
+
+def test_draws_go_in_parts(data, monkeypatch):
+    whole = evaluate(**data, base=BASE, novel=NOVEL, shots=SHOTS, draws=5)
+    monkeypatch.setattr(module("few_shot"), "VECTORS", 3 * DIM * 2 * len(SHOTS) * 2)
+    parts = evaluate(**data, base=BASE, novel=NOVEL, shots=SHOTS, draws=5)
+    for name in whole.values:
+        np.testing.assert_array_equal(parts.values[name], whole.values[name])
+    np.testing.assert_array_equal(parts.examples, whole.examples)
+
+
 def test_many_queries_go_in_parts(data, monkeypatch):
     whole = evaluate(**data, base=BASE, novel=NOVEL, shots=SHOTS, draws=2)
-    monkeypatch.setattr(module("few_shot"), "BLOCK", 7)
+    monkeypatch.setattr(module("queries"), "BLOCK", 7)
     parts = evaluate(**data, base=BASE, novel=NOVEL, shots=SHOTS, draws=2)
     for name in whole.values:
         np.testing.assert_array_equal(parts.values[name], whole.values[name])

@@ -8,6 +8,7 @@ from torchvision.transforms.v2 import functional
 
 from hypersphere.config import Evaluation, compose, split_config
 from hypersphere.config.data import Views, describe
+from hypersphere.data import threads
 from hypersphere.data.facts import DATASETS
 from hypersphere.data.inventory import add
 from hypersphere.data.listing import DataError
@@ -278,3 +279,22 @@ def test_memory_and_workers(monkeypatch):
     assert num_workers() == 3
     monkeypatch.delenv("HYPERSPHERE_WORKERS")
     assert num_workers() == 0  # one thread: one of many processes
+
+
+def test_threads_keep_the_order_and_few_wait(monkeypatch):
+    monkeypatch.setattr(threads, "AHEAD", 5)
+    begun = []
+
+    def one(i):
+        begun.append(i)
+        if i == 12:
+            raise OSError("the twelfth")
+        return 2 * i
+
+    found = threads.in_threads(one, range(100), 3)
+    assert next(found) == 0 and max(begun) < 5
+    assert [next(found) for _ in range(11)] == list(range(2, 24, 2))
+    with pytest.raises(OSError, match="the twelfth"):
+        next(found)
+    assert max(begun) < 15
+    assert list(threads.in_threads(str, [], 2)) == []

@@ -10,6 +10,7 @@ from pytorch_metric_learning import losses as pml
 from pytorch_metric_learning.distances import LpDistance
 from pytorch_metric_learning.reducers import DoNothingReducer
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hypersphere import losses
 
@@ -231,6 +232,45 @@ def test_all_triplets_match_pytorch_metric_learning():
             oracle = pml.TripletMarginLoss(margin=0.3, distance=LpDistance(power=power))
             ours = losses.triplet(z, labels, 0.3, power == 2, "all")
             assert ours.item() == pytest.approx(oracle(z, labels).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_gradient_of_all_triplets_is_that_of_their_list(squared):
+    """Right angles: many terms are exactly 0 and 1, and the terms at the kink count as ever."""
+    on_axes = at([0, 0, 90, 180, 90, 180, 0, 90]), [0, 1, 0, 0, 1, 2, 2, 1]
+    for z, labels in (on_axes, random_batch(8, n=18, classes=3)):
+        y = torch.as_tensor(labels)
+        z = z.clone().requires_grad_()
+        d = losses.distances(z, z, squared)
+        same = y[:, None] == y[None]
+        other = same & ~torch.eye(len(y), dtype=torch.bool)
+        terms = (1.0 + d[:, :, None] - d[:, None])[other[:, :, None] & ~same[:, None]].clamp_min(0)
+        listed = terms.sum() / (terms > 0).sum()
+        got = losses.triplet(z, y, 1.0, squared, "all")
+        torch.testing.assert_close(got, listed, rtol=1e-14, atol=0)
+        expected, found = (torch.autograd.grad(loss, z)[0] for loss in (listed, got))
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
+        assert expected.abs().max() > 0.01
+
+
+class Largest(TorchDispatchMode):
+    """The largest tensor that comes to be."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for each in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(each, torch.Tensor):
+                self.numel = max(self.numel, each.numel())
+        return out
+
+
+def test_all_triplets_take_a_row_per_positive_pair_and_no_cube():
+    z, y = random_batch(9, n=60, classes=20)
+    with Largest() as largest:
+        losses.triplet(z.requires_grad_(), y, 1.0, mining="all").backward()
+    assert largest.numel == 60 * 2 * 60
 
 
 @pytest.mark.parametrize("mining", ["semihard", "all"])

@@ -62,11 +62,14 @@ class Bench:
         )
 
     def note(self, title: str, measure: Callable[[], dict[str, Any]]) -> None:
-        """Print and keep figures that have no variants."""
+        """Print and keep figures that have no variants; of lists, an entry a line."""
         if self.only not in title:
             return
         found = measure()
-        print(f"\n{title}", *(f"  {name}: {value}" for name, value in found.items()), sep="\n")
+        print(f"\n{title}")
+        for name, value in found.items():
+            listed = value if isinstance(value, list) else [value]
+            print(*(f"  {name}: {entry}" for entry in listed), sep="\n", flush=True)
         self._keep(title, found)
 
     def _keep(self, title: str, found: dict[str, Any]) -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+WHOLE = 2**22  # logits of a batch that are held at once with all that their gradient needs
+PART = 2**19  # of a part of the classes, where there are more
 
 
 def cosine(embeddings: Tensor, class_vectors: Tensor) -> Tensor:
@@ -20,6 +26,61 @@ def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None)
     if weights is None:
         return F.cross_entropy(logits, labels)
     return (weights * F.cross_entropy(logits, labels, reduction="none")).mean()
+
+
+def classification(
+    logits: Callable[..., Tensor],
+    embeddings: Tensor,
+    of_classes: Sequence[Tensor],
+    labels: Tensor,
+    weights: Tensor | None = None,
+    less: Tensor | float | None = None,
+) -> Tensor:
+    """`cross_entropy` of many classes: of logits(embeddings, *of_classes), (n, classes).
+
+    of_classes: tensors with a row per class (class vectors, biases); of some rows of each `logits`
+    gives the columns of those classes. less: a number, or (n,), subtracted from the logit of the
+    image's own class, as margins are.
+
+    Beyond WHOLE logits the classes come in parts, one after the other and in the backward pass
+    again, so that no (n, classes) is ever there: equal up to rounding, and about as fast, since a
+    part stays in the cache.
+    """
+    n, classes = len(labels), len(of_classes[0])
+    if n * classes <= WHOLE:
+        return cross_entropy(
+            _less_own(logits(embeddings, *of_classes), labels, less), labels, weights
+        )
+
+    def part(z: Tensor, first: int, *some: Tensor) -> tuple[Tensor, Tensor]:
+        own = labels - first
+        found = _less_own(logits(z, *some), own, less)
+        of_own = found.gather(1, own.clamp(0, len(some[0]) - 1)[:, None])[:, 0]
+        here = (own >= 0) & (own < len(some[0]))
+        return found.logsumexp(1), torch.where(here, of_own, 0.0)
+
+    size = max(PART // n, 1)
+    parts = zip(*(each.split(size) for each in of_classes), strict=True)
+    sums, own = zip(
+        *(
+            checkpoint(
+                part, embeddings, i * size, *some, use_reentrant=False, preserve_rng_state=False
+            )
+            for i, some in enumerate(parts)
+        ),
+        strict=True,
+    )
+    each = torch.stack(sums).logsumexp(0) - torch.stack(own).sum(0)
+    return (each if weights is None else weights * each).mean()
+
+
+def _less_own(logits: Tensor, own: Tensor, less: Tensor | float | None) -> Tensor:
+    if less is None:
+        return logits
+    if isinstance(less, Tensor) and less.ndim:
+        less = less[:, None]
+    columns = torch.arange(logits.shape[1], device=logits.device)
+    return torch.where(own[:, None] == columns, logits - less, logits)
 
 
 def normalized_softmax(
@@ -100,11 +161,12 @@ def triplet(
     positive = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     if not (positive.any() and negative.any()):
         return embeddings.sum() * 0.0
-    if mining == "all":
-        terms = margin + d[:, :, None] - d[:, None, :]
-        terms = terms[positive[:, :, None] & negative[:, None, :]].clamp_min(0)
-        return terms.sum() / (terms > 0).sum().clamp_min(1)
     anchor, other = positive.nonzero(as_tuple=True)
+    if mining == "all":
+        # A row per positive pair, not n of them per anchor; what is no negative is infinitely far.
+        away = d.masked_fill(same, torch.inf).index_select(0, anchor)
+        terms = ((margin + d[anchor, other])[:, None] - away).clamp_min(0)
+        return terms.sum() / (terms > 0).sum().clamp_min(1)
     keep = negative[anchor].any(1)
     anchor, other = anchor[keep], other[keep]
     to_positive = d[anchor, other]

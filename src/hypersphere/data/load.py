@@ -7,7 +7,6 @@ downloads anything.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +23,7 @@ from hypersphere.data.facts import ANGLE, DATASETS, Dataset
 from hypersphere.data.layouts import read
 from hypersphere.data.listing import DataError, Listing, Part
 from hypersphere.data.order import file_content, name_order, pixel_content, pixel_order
+from hypersphere.data.threads import in_threads
 
 # What PIL raises on bytes that are no whole image.
 UNREADABLE = (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError)
@@ -185,9 +185,8 @@ def decode(files: Sequence[Path], shape: tuple[int, int, int]) -> np.ndarray:
     def one(i: int) -> None:
         images[i] = _pixels(files[i], shape)
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for _ in pool.map(one, range(len(files)), chunksize=512):
-            pass
+    for _ in in_threads(one, range(len(files)), torch.get_num_threads()):
+        pass
     return images
 
 
@@ -204,9 +203,8 @@ def check_files(files: Sequence[Path]) -> None:
                 f"{path}: cannot be read as an image ({error}); copy the dataset again"
             ) from error
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for _ in pool.map(one, files, chunksize=64):
-            pass
+    for _ in in_threads(one, files, torch.get_num_threads()):
+        pass
 
 
 def _pixels(path: Path, shape: tuple[int, int, int]) -> np.ndarray:

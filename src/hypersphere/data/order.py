@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+
+from hypersphere.data.threads import in_threads
 
 
 def pixel_order(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -42,11 +43,10 @@ def pixel_content(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
 def file_content(parts: Sequence[tuple[Sequence[Path], Sequence[str], np.ndarray]]) -> str:
     """sha256 over label, name and bytes of every image file of (files, names, labels) splits."""
     digest = hashlib.sha256()
-    with ThreadPoolExecutor(8) as pool:
-        for files, names, labels in parts:
-            for name, label, of_bytes in zip(names, labels, pool.map(_sha256, files), strict=True):
-                digest.update(f"{label} {name} {of_bytes}\n".encode())
-            digest.update(b"\n")
+    for files, names, labels in parts:
+        for name, label, of_bytes in zip(names, labels, in_threads(_sha256, files, 8), strict=True):
+            digest.update(f"{label} {name} {of_bytes}\n".encode())
+        digest.update(b"\n")
     return digest.hexdigest()
 
 

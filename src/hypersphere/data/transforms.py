@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+WHITE = torch.tensor(255.0)  # a number would be wrapped anew for each batch
+
 
 class ToInput(nn.Module):
     """uint8 (n, c, h, w) -> float32 (n, c, size, size), channels_last.
@@ -28,7 +30,7 @@ class ToInput(nn.Module):
             self.register_buffer(name, statistic, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = images.to(dtype=torch.float32, memory_format=torch.channels_last).div_(255)
+        x = images.to(dtype=torch.float32, memory_format=torch.channels_last).div_(WHITE)
         if self.size is not None and self.size != x.shape[-1]:
             x = nn.functional.interpolate(x, size=(self.size, self.size), mode="bilinear")
         if self.mean is not None:

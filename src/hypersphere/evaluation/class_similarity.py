@@ -51,7 +51,7 @@ def class_similarity(
     z = embeddings.test[tested]
     labels = torch.searchsorted(seen, embeddings.test_labels[tested])
     trained = head.trained(embeddings.train, embeddings.train_labels, seen, True)
-    predicted = head.logits(z).argmax(1)
+    predicted = head.classify(z)
     confusions = torch.bincount(labels * k + predicted, minlength=k * k).view(k, k)
     vectors = F.normalize(trained.double(), dim=1)
     cosines = losses.cosine(vectors, vectors)

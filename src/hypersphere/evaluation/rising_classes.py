@@ -25,7 +25,7 @@ def rising_classes(head: Head, embeddings: Embeddings, split: Split, seed: int) 
     seen = torch.tensor(split.seen)
     tested = torch.isin(embeddings.test_labels, seen).nonzero().flatten()
     labels = torch.searchsorted(seen, embeddings.test_labels[tested])
-    correct = (head.logits(embeddings.test[tested]).argmax(1) == labels).double()
+    correct = (head.classify(embeddings.test[tested]) == labels).double()
     counts = labels.bincount(minlength=len(seen))
     accuracy = torch.zeros(len(seen), dtype=torch.double).index_add_(0, labels, correct) / counts
     weights = torch.arange(1, len(seen) + 1).double()

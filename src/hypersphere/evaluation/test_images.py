@@ -44,7 +44,7 @@ def test_images(
     tested = torch.isin(labels, seen)
     z = trained.embed(images[tested])
     labels = torch.searchsorted(seen, labels[tested])
-    predicted = trained.head.logits(z).argmax(1)
+    predicted = trained.head.classify(z)
     vectors = trained.head.trained(z, labels, torch.arange(len(seen)), True)
     closeness = losses.cosine(z.double(), vectors.double()).gather(1, predicted[:, None])
     return {

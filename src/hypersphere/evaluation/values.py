@@ -54,7 +54,7 @@ def values(
         else float(spearmanr(predicted.numpy(), truth.numpy()).statistic),
     }
     if head.classifies:
-        found["accuracy"] = (head.logits(z).argmax(1) == labels).double().mean().item()
+        found["accuracy"] = (head.classify(z) == labels).double().mean().item()
     if z.shape[1] in (2, 3):
         some = torch.from_numpy(generator("scatter", seed).permutation(len(z))[:points])
         # losses of directions alone let lengths grow without an end

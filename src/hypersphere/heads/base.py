@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+AT_ONCE = 2**24  # logits, or entries of a table of images by classes: 64 or 128 MiB
+
 
 def _checked(init: Callable[..., None]) -> Callable[..., None]:
     """A head's constructor that holds parameters given by name to their annotations, as a
@@ -82,6 +84,18 @@ class Head(nn.Module):
     def logits(self, embeddings: Tensor) -> Tensor:
         """Logits (n, num_classes) of the trained classes, of a head that `classifies`."""
         raise NotImplementedError
+
+    def classify(self, embeddings: Tensor) -> Tensor:
+        """The trained class (n,) of the largest logit of each embedding, of a head that
+        `classifies`. Many embeddings of many classes come in parts: no more than AT_ONCE logits are
+        there at a time."""
+        parts = embeddings.split(self.at_once)
+        return torch.cat([self.logits(part).argmax(1) for part in parts])
+
+    @property
+    def at_once(self) -> int:
+        """Embeddings whose logits fit into AT_ONCE, at least one."""
+        return max(AT_ONCE // self.num_classes, 1)
 
     def scores(self, embeddings: Tensor, class_vectors: Tensor) -> Tensor:
         """How well each embedding (n, dim) fits each class vector (k, dim): (n, k), higher fits
@@ -192,12 +206,22 @@ def class_means(embeddings: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
     Raises ValueError naming the classes that have no example.
     """
     # In float64: a sum of thousands of float32 would depend on how the memory is aligned.
-    member = (labels[None] == classes[:, None]).double()
-    count = member.sum(1, keepdim=True)
+    if len(labels) * len(classes) <= AT_ONCE:
+        member = (labels[None] == classes[:, None]).double()
+        count = member.sum(1)
+        sums = torch.matmul(member, embeddings.double())
+    else:  # the product would take time and memory that grow with images times classes
+        order = classes.argsort()
+        place = torch.searchsorted(classes[order], labels).clamp(max=len(classes) - 1)
+        place = order[place]
+        some = classes[place] == labels
+        count = class_counts(place[some], len(classes)).double()
+        sums = count.new_zeros((len(classes), embeddings.shape[1]))
+        sums.index_add_(0, place[some], embeddings[some].double())
     if not bool((count > 0).all()):
-        missing = classes[count[:, 0] == 0].tolist()
+        missing = classes[count == 0].tolist()
         raise ValueError(f"no example of class {missing}: a class vector needs at least one")
-    return (torch.matmul(member, embeddings.double()) / count).to(embeddings.dtype)
+    return (sums / count[:, None]).to(embeddings.dtype)
 
 
 def class_counts(labels: Tensor, num_classes: int) -> Tensor:

@@ -9,10 +9,10 @@ from torch import Tensor, empty, full, nn
 from torch.nn import functional as F
 
 from hypersphere import losses
-from hypersphere.heads.base import Head
+from hypersphere.heads.classifier import Classifier
 
 
-class NormalizedSoftmax(Head):
+class NormalizedSoftmax(Classifier):
     """Normalised softmax (eq. 2 of arXiv 2102.03243): b = 0, ||w_k|| = 1, ||z|| = scale.
 
     Both unit lengths hold by normalising in the forward pass; the class vectors start Glorot
@@ -22,7 +22,6 @@ class NormalizedSoftmax(Head):
     `per_class`; an imprinted class then takes the mean of the others' scales.
     """
 
-    classifies = True
     scale: float | nn.Parameter  # (), or (num_classes,)
     class_vectors: nn.Parameter
 
@@ -42,12 +41,22 @@ class NormalizedSoftmax(Head):
         self.class_vectors = nn.Parameter(nn.init.xavier_uniform_(empty(num_classes, dim)))
 
     def loss(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-        return losses.normalized_softmax(
-            embeddings, self.class_vectors, labels, self.scale, weights, self.margin
+        if len(labels) * self.num_classes <= losses.WHOLE:
+            return losses.normalized_softmax(
+                embeddings, self.class_vectors, labels, self.scale, weights, self.margin
+            )
+        _, *scales = of_classes = self._of_classes()
+        less = self.margin * (scales[0][labels] if scales else self.scale)
+        return losses.classification(
+            self._logits, embeddings, of_classes, labels, weights, less if self.margin else None
         )
 
-    def logits(self, embeddings: Tensor) -> Tensor:
-        return self.scale * losses.cosine(embeddings, self.class_vectors)
+    def _of_classes(self) -> list[Tensor]:
+        own = isinstance(self.scale, Tensor) and self.scale.ndim
+        return [self.class_vectors, self.scale] if own else [self.class_vectors]
+
+    def _logits(self, embeddings: Tensor, vectors: Tensor, scale: Tensor | None = None) -> Tensor:
+        return (self.scale if scale is None else scale) * losses.cosine(embeddings, vectors)
 
     def scores(self, embeddings: Tensor, class_vectors: Tensor) -> Tensor:
         # Vectors keep their length: a raw mean is shorter than 1 and so scores lower (eq. 5). Whose

@@ -10,12 +10,12 @@ from torch import Tensor, full, nn
 from torch.nn import functional as F
 
 from hypersphere import losses
-from hypersphere.heads.base import Head
+from hypersphere.heads.classifier import Classifier
 
 LARGEST = 100  # integers are drawn from -LARGEST to LARGEST - 1
 
 
-class RandomVectors(Head):
+class RandomVectors(Classifier):
     """Softmax cross-entropy of w_k z + b_k (`dot`, eq. 1 of arXiv 2011.08704) or of
     scale * cos(w_k, z) + b_k (`cosine`, its eq. 3).
 
@@ -27,7 +27,6 @@ class RandomVectors(Head):
     1 of dot products.
     """
 
-    classifies = True
     class_vectors: Tensor
     bias: Tensor
 
@@ -63,13 +62,13 @@ class RandomVectors(Head):
         if similarity == "dot" and scale != 1:
             raise ValueError(f"scale={scale} multiplies cosines; with similarity=dot it must be 1")
 
-    def loss(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-        return losses.cross_entropy(self.logits(embeddings), labels, weights)
+    def _of_classes(self) -> list[Tensor]:
+        return [self.class_vectors, self.bias]
 
-    def logits(self, embeddings: Tensor) -> Tensor:
+    def _logits(self, embeddings: Tensor, vectors: Tensor, bias: Tensor) -> Tensor:
         if self.similarity == "dot":
-            return F.linear(embeddings, self.class_vectors, self.bias)
-        return self.scale * losses.cosine(embeddings, self.class_vectors) + self.bias
+            return F.linear(embeddings, vectors, bias)
+        return self.scale * losses.cosine(embeddings, vectors) + bias
 
     def scores(self, embeddings: Tensor, class_vectors: Tensor) -> Tensor:
         # Without the bias: nothing says which one an inferred class should have.

@@ -11,10 +11,11 @@ from torch import Tensor, empty, nn, zeros
 from torch.nn import functional as F
 
 from hypersphere import losses
-from hypersphere.heads.base import Head, class_counts
+from hypersphere.heads.base import class_counts
+from hypersphere.heads.classifier import Classifier
 
 
-class Softmax(Head):
+class Softmax(Classifier):
     """Softmax cross-entropy of w_k z + b_k, the usual last layer (eq. 1 of arXiv 2102.03243).
 
     unit_vectors: ||w_k|| = 1 by normalising in the forward pass; z keeps its length (with
@@ -22,8 +23,6 @@ class Softmax(Head):
     `glorot`, as Keras' Dense has it (Glorot uniform, zero bias), or `torch`, as torch.nn.Linear
     has it (weights and bias uniform within 1 / sqrt(dim)).
     """
-
-    classifies = True
 
     def __init__(
         self,
@@ -43,11 +42,11 @@ class Softmax(Head):
             self.class_vectors = nn.Parameter(nn.init.xavier_uniform_(empty(num_classes, dim)))
             self.bias = nn.Parameter(zeros(num_classes)) if bias else None
 
-    def loss(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-        return losses.cross_entropy(self.logits(embeddings), labels, weights)
+    def _of_classes(self) -> list[Tensor]:
+        return [self.class_vectors] if self.bias is None else [self.class_vectors, self.bias]
 
-    def logits(self, embeddings: Tensor) -> Tensor:
-        return F.linear(embeddings, self._vectors(), self.bias)
+    def _logits(self, embeddings: Tensor, vectors: Tensor, bias: Tensor | None = None) -> Tensor:
+        return F.linear(embeddings, self._unit(vectors), bias)
 
     def scores(self, embeddings: Tensor, class_vectors: Tensor) -> Tensor:
         # Without the bias: nothing says which one an inferred class should have.
@@ -56,7 +55,7 @@ class Softmax(Head):
     def trained(
         self, embeddings: Tensor, labels: Tensor, classes: Tensor, renormalize: bool
     ) -> Tensor:
-        return self._vectors().detach()
+        return self._unit(self.class_vectors).detach()
 
     @property
     def not_imprintable(self) -> str:
@@ -66,8 +65,8 @@ class Softmax(Head):
             "has class vectors of any length, or a bias: unit_vectors=True and bias=False has not"
         )
 
-    def _vectors(self) -> Tensor:
-        return F.normalize(self.class_vectors, dim=-1) if self.unit_vectors else self.class_vectors
+    def _unit(self, vectors: Tensor) -> Tensor:
+        return F.normalize(vectors, dim=-1) if self.unit_vectors else vectors
 
 
 class CenterLoss(Softmax):

@@ -6,7 +6,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from hypersphere.config.data import Crop, Views
 from hypersphere.config.training import Training
 from hypersphere.data.listing import DataError
 from hypersphere.data.load import UNREADABLE, FileSet, load_files
+from hypersphere.data.threads import in_threads
 from hypersphere.seeds import derive
 from hypersphere.training.images import (
     ALONE,
@@ -199,9 +199,8 @@ class Decoded:
             ends = torch.tensor([3 * h * w for h, w in sizes]).cumsum(0)
             self.pixels = torch.empty(int(ends[-1]), dtype=torch.uint8).share_memory_()
             self.places = list(zip([0, *ends[:-1].tolist()], ends.tolist(), sizes, strict=True))
-            with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-                for _ in pool.map(self._fill, range(len(paths))):
-                    pass
+            for _ in in_threads(self._fill, range(len(paths)), torch.get_num_threads()):
+                pass
 
     def _sizes(self) -> list[tuple[int, int]] | None:
         """(height, width) of every decoded image, None when they would not all fit."""
@@ -221,8 +220,7 @@ class Decoded:
             except (OSError, SyntaxError):
                 return self.base.size(1, 1)  # decoding it names the trouble
 
-        with ThreadPoolExecutor(8) as pool:
-            return list(pool.map(one, paths))
+        return list(in_threads(one, paths, 8))
 
     def _fill(self, i: int) -> None:
         assert self.pixels is not None

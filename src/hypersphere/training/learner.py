@@ -117,7 +117,12 @@ class Learner:
     def judge(self, images: Tensor, labels: Tensor, part: int) -> None:
         """Count a batch of the images that `WATCHED[part]` is about."""
         with torch.no_grad(), self.autocast():
-            logits = self.network.head.logits(self.network(images))
+            embeddings, head = self.network(images), self.network.head
+            size = head.at_once
+            for z, y in zip(embeddings.split(size), labels.split(size), strict=True):
+                self._count_right(head.logits(z), y, part)
+
+    def _count_right(self, logits: Tensor, labels: Tensor, part: int) -> None:
         right = logits.argmax(1) == labels
         self._correct[part] += right.sum()
         if len(self.few) and WATCHED[part] == "test_accuracy":

@@ -16,13 +16,16 @@ from torch.nn import functional as F
 
 from hypersphere.data.splits import first_shots
 from hypersphere.evaluation.fewshot.inputs import (
-    BLOCK,
     as_tensor,
     check_classes,
     labelled,
     parts,
     unit,
 )
+from hypersphere.evaluation.fewshot.queries import Queries
+from hypersphere.evaluation.fewshot.scores import Draws, by_mean, by_nearest, by_vectors
+
+VECTORS = 2**24  # numbers of class vectors held at once: 64 MiB
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,8 @@ def evaluate(
 
     Draws are nested, 1 shot inside 5, and depend on labels, `seed` and class alone, so methods and
     networks share them. All is float32 (bfloat16 moves accuracies by up to .004); memory grows with
-    n and with the vectors of one draw, not with draws or queries. Of equal scores the first class
-    wins, base before novel.
+    n and with the vectors of one draw, not with queries, and with draws by the positions of their
+    examples alone. Of equal scores the first class wins, base before novel.
 
     Raises ValueError naming what does not fit: shapes, values, classes, too few examples.
     """
@@ -120,25 +123,20 @@ def evaluate(
         raise ValueError(f"rule={rule!r}: mean or nearest")
     examples, queries, where, own = parts(given, classes, test, test_labels, test_share, seed)
     vectors = class_vectors(examples.points, where, len(base), base_vectors)
-    task = _Queries(queries.points, torch.from_numpy(own), vectors, len(novel))
+    task = Queries(queries.points, torch.from_numpy(own), vectors, len(novel))
     members = _members(where, classes, len(base))
     if not or_fewer:
         check_examples(members, novel, max(shots))
-    hits, taken = [], []
-    for draw in range(draws):
-        chosen = _chosen(members, novel, max(shots), seed, draw)
-        # A class with fewer examples is filled up with zeros, which change no sum's direction.
-        few = examples.points[chosen.clamp(min=0)] * (chosen >= 0)[..., None]
-        if rule == "mean":
-            sums = few.double().cumsum(1)[:, [n - 1 for n in shots]]
-            score = _by_mean(F.normalize(sums, dim=2).float().transpose(0, 1))
-        else:
-            score = _by_nearest(few, chosen >= 0, shots)
-        hits.append(torch.stack(task.hits(score)))
-        taken.append(torch.where(chosen < 0, chosen, examples.rows[chosen]))
-    found = torch.stack(hits).permute(1, 2, 0, 3).double()
+    chosen = torch.stack([_chosen(members, novel, max(shots), seed, i) for i in range(draws)])
+    scores = by_mean if rule == "mean" else by_nearest
+    hits = torch.cat([
+        task.hits(scores(examples.points, some, shots))
+        for some in chosen.split(_at_once(rule, len(novel), shots, examples.points.shape[1]))
+    ])  # fmt: skip
+    found = hits.permute(1, 2, 0, 3).double()
+    taken = torch.where(chosen < 0, chosen, examples.rows[chosen])
     recalls = dict(zip(("joint", "disjoint"), (found / task.counts).numpy(), strict=True))
-    return FewShot(tuple(shots), task.accuracies(found), recalls, torch.stack(taken).numpy())
+    return FewShot(tuple(shots), task.accuracies(found), recalls, taken.numpy())
 
 
 @torch.no_grad()
@@ -161,8 +159,9 @@ def accuracies_of(
     check_classes(classes, given.labels, "base and novel")
     examples, queries, where, own = parts(given, classes, test, test_labels, 0.5, 0)
     vectors = class_vectors(examples.points, where, len(base), base_vectors)
-    task = _Queries(queries.points, torch.from_numpy(own), vectors, len(novel))
-    hits = torch.stack(task.hits(_by_mean(F.normalize(novel_vectors.float(), dim=2))))
+    task = Queries(queries.points, torch.from_numpy(own), vectors, len(novel))
+    sets = by_vectors(F.normalize(novel_vectors.float(), dim=2))
+    (hits,) = task.hits(Draws(len(novel_vectors), [sets]))
     return {k: v[:, 0] for k, v in task.accuracies(hits[:, :, None].double()).items()}
 
 
@@ -211,134 +210,7 @@ def _chosen(members: list[np.ndarray], novel: list[Any], most: int, seed: int, d
     return torch.from_numpy(found)
 
 
-class _by_mean:
-    """Scores (shots, novel, b) of b queries: cosines with the mean of the examples."""
-
-    def __init__(self, vectors: Tensor) -> None:
-        self.number = vectors.shape[:2]
-        self.vectors = vectors.flatten(0, 1)  # of (shots, novel, dim)
-
-    def __call__(self, queries: Tensor) -> Tensor:
-        return (self.vectors @ queries.T).view(*self.number, len(queries))
-
-
-class _by_nearest:
-    """Scores (shots, novel, b) of b queries: the largest cosine with an example."""
-
-    def __init__(self, few: Tensor, real: Tensor, shots: Sequence[int]) -> None:
-        self.few, self.real, self.ends = few, real, list(shots)
-
-    def __call__(self, queries: Tensor) -> Tensor:
-        cosines = (self.few.flatten(0, 1) @ queries.T).view(*self.few.shape[:2], len(queries))
-        cosines.masked_fill_(~self.real[..., None], -math.inf)
-        best, start = [], 0
-        for end in self.ends:
-            nearest = cosines[:, start:end].amax(1)
-            best.append(torch.maximum(best[-1], nearest) if best else nearest)
-            start = end
-        return torch.stack(best)
-
-
-class _Queries:
-    """The queries, and what of them does not depend on a draw: their scores for base classes.
-
-    A base query that another base class wins is wrong whatever the novel classes score: it is not
-    asked again.
-    """
-
-    def __init__(self, points: Tensor, own: Tensor, vectors: Tensor, num_novel: int) -> None:
-        self.num_base, self.num_novel = len(vectors), num_novel
-        self.counts = own.bincount(minlength=self.num_base + num_novel)
-        of_novel = own >= self.num_base
-        self.novel, self.novel_own = points[of_novel], own[of_novel] - self.num_base
-        self.base_best = torch.full((len(self.novel),), -math.inf)
-        base, base_own = points[~of_novel], own[~of_novel]
-        hit = torch.zeros(len(base), dtype=torch.bool)
-        score = torch.empty(len(base))
-        if self.num_base:
-            for block in _blocks(self.novel):
-                self.base_best[block] = (vectors @ self.novel[block].T).amax(0)
-            for block in _blocks(base):
-                right, mine = first_best((vectors @ base[block].T)[None], base_own[block])
-                hit[block], score[block] = right[0], mine[0]
-        self.base, self.base_own, self.base_score = base[hit], base_own[hit], score[hit]
-
-    def hits(self, score: _by_mean | _by_nearest) -> tuple[Tensor, Tensor]:
-        """Per class how many queries are right (shots, classes), joint and disjoint."""
-        joint_novel, disjoint_novel = self._novel_hits(score)
-        joint_base = self._base_hits(score)
-        disjoint_base = torch.ones_like(joint_base)
-        return self._count(joint_base, joint_novel), self._count(disjoint_base, disjoint_novel)
-
-    def _count(self, base: Tensor, novel: Tensor) -> Tensor:
-        """(shots, b) hits of base queries and of novel ones -> (shots, classes)."""
-        counts = torch.zeros(len(novel), len(self.counts), dtype=torch.int64)
-        counts.index_add_(1, self.base_own, base.long())
-        return counts.index_add_(1, self.novel_own + self.num_base, novel.long())
-
-    def _novel_hits(self, score: _by_mean | _by_nearest) -> tuple[Tensor, Tensor]:
-        joint, disjoint = [], []
-        for block in _blocks(self.novel):
-            hit, mine = first_best(score(self.novel[block]), self.novel_own[block])
-            disjoint.append(hit)
-            joint.append(hit & (mine > self.base_best[block]))
-        return torch.cat(joint, 1), torch.cat(disjoint, 1)
-
-    def _base_hits(self, score: _by_mean | _by_nearest) -> Tensor:
-        hits = [
-            self.base_score[block] >= score(self.base[block]).amax(1)
-            for block in _blocks(self.base)
-        ]
-        return torch.cat(hits, 1)
-
-    def accuracies(self, hits: Tensor) -> dict[str, np.ndarray]:
-        """hits: (joint and disjoint, shots, draws, classes) -> name -> (shots, draws)."""
-        joint, disjoint = hits
-        counts, b = self.counts.double(), self.num_base
-
-        def accuracy(hits: Tensor, counts: Tensor) -> Tensor:
-            return hits.sum(-1) / counts.sum()
-
-        novel = disjoint[..., b:]
-        found = {
-            "disjoint/novel": accuracy(novel, counts[b:]),
-            "disjoint/balanced": (novel / counts[b:]).mean(-1),
-        }
-        if b:
-            base_accuracy = accuracy(joint[..., :b], counts[:b])
-            novel_accuracy = accuracy(joint[..., b:], counts[b:])
-            total = base_accuracy + novel_accuracy
-            found = {
-                "joint/all": accuracy(joint, counts),
-                "joint/base": base_accuracy,
-                "joint/novel": novel_accuracy,
-                "joint/harmonic": 2 * base_accuracy * novel_accuracy / total.clamp(min=1e-300),
-                "joint/balanced": (joint / counts).mean(-1),
-                "disjoint/base": accuracy(disjoint[..., :b], counts[:b]),
-            } | found
-        return {name: value.numpy() for name, value in found.items()}
-
-
-def first_best(scores: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-    """Whether argmax over the classes would give each query's own class, and its own score.
-
-    scores: (s, classes, b), overwritten; own: (b,). Returns (s, b) bool and float. Of equal scores
-    the first class wins. `amax` runs many times as fast as `argmax`, so ties, which are rare, are
-    looked at apart.
-    """
-    index = own[None, None].expand(len(scores), 1, -1)
-    mine = scores.gather(1, index)
-    scores.scatter_(1, index, -math.inf)
-    others = scores.amax(1)
-    mine = mine[:, 0]
-    hit, tied = mine > others, mine == others
-    if bool(tied.any()):
-        s, i = tied.nonzero(as_tuple=True)
-        earlier = torch.arange(scores.shape[1]) < own[i][:, None]
-        hit[s, i] = ~((scores[s, :, i] == mine[s, i][:, None]) & earlier).any(1)
-    return hit, mine
-
-
-def _blocks(queries: Tensor) -> list[slice]:
-    """Parts of the queries; one empty part of none."""
-    return [slice(i, i + BLOCK) for i in range(0, max(len(queries), 1), BLOCK)]
+def _at_once(rule: str, novel: int, shots: Sequence[int], dim: int) -> int:
+    """Draws whose class vectors are held at once, at least one."""
+    each = novel * dim * (2 * len(shots) if rule == "mean" else max(shots))
+    return max(VECTORS // each, 1)

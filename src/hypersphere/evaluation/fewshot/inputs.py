@@ -69,15 +69,16 @@ def as_tensor(values: ArrayLike | Tensor, name: str) -> Tensor:
 
 def unit(z: Tensor, name: str) -> Tensor:
     """Rows of unit length. Raises ValueError naming the first that is not finite, or 0."""
+    largest = z.abs().amax(1, keepdim=True)  # shows what is wrong in one pass over all
     for wrong, why in (
-        (~torch.isfinite(z).all(1), "is not finite"),
-        (~z.any(1), "is all 0 and has no direction"),
+        (~torch.isfinite(largest), "is not finite"),
+        (largest == 0, "is all 0 and has no direction"),
     ):
         if bool(wrong.any()):
-            first = int(wrong.nonzero()[0])
+            first = int(wrong.nonzero()[0, 0])
             raise ValueError(f"{name}: row {first} {why} ({int(wrong.sum())} such rows)")
     # Divided by the largest value first: squares of tiny or huge numbers leave float32.
-    return F.normalize(z / z.abs().amax(1, keepdim=True), dim=1)
+    return F.normalize(z / largest, dim=1)
 
 
 def positions(labels: np.ndarray, classes: Sequence[Any]) -> np.ndarray:
@@ -113,8 +114,7 @@ def parts(
     """
     if (test is None) != (test_labels is None):
         raise ValueError("test and test_labels: both or neither")
-    where = positions(given.labels, classes)
-    given, where = given.take(where >= 0), where[where >= 0]
+    given, where = _of_classes(given, classes)
     _every_class(where, classes, "embedding")
     if test is not None and test_labels is not None:
         queries = labelled(test, test_labels, "test")
@@ -123,8 +123,7 @@ def parts(
                 f"test: {queries.points.shape[1]} dimensions, the embeddings have"
                 f" {given.points.shape[1]}"
             )
-        own = positions(queries.labels, classes)
-        queries, own = queries.take(own >= 0), own[own >= 0]
+        queries, own = _of_classes(queries, classes)
     else:
         if not 0 < test_share < 1:
             raise ValueError(f"test_share={test_share}: must lie between 0 and 1")
@@ -133,6 +132,13 @@ def parts(
         given, where = given.take(~held), where[~held]
     _every_class(own, classes, "test embedding")
     return given, queries, where, own
+
+
+def _of_classes(given: Labelled, classes: Sequence[Any]) -> tuple[Labelled, np.ndarray]:
+    """Those of the classes, and the positions of their labels in `classes`."""
+    where = positions(given.labels, classes)
+    kept = where >= 0
+    return (given, where) if kept.all() else (given.take(kept), where[kept])
 
 
 def _every_class(where: np.ndarray, classes: Sequence[Any], what: str) -> None:

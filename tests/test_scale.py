@@ -1,0 +1,67 @@
+"""What measures scale measures, and the page about it says what was measured."""
+
+import importlib
+
+import pytest
+
+from hypersphere import losses, paths
+
+pytestmark = pytest.mark.skipif(not paths.in_checkout(), reason="scripts/ is part of a checkout")
+DOCS = paths.root() / "docs"
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """A module of scripts/benches by its name."""
+    monkeypatch.syspath_prepend(paths.root() / "scripts")
+    return lambda name: importlib.import_module(f"benches.{name}")
+
+
+def measured_file():
+    text = (DOCS / "scale.md").read_text()
+    (name,) = set(word.split(")")[0] for word in text.split("(../results/bench/")[1:])
+    return paths.root() / "results" / "bench" / name
+
+
+def test_the_page_says_what_was_measured(bench):
+    text = (DOCS / "scale.md").read_text()
+    assert bench("scale_page").page(text, measured_file()) == text
+    assert (DOCS / "scale.png").stat().st_size > 10_000
+
+
+def test_the_picture_is_drawn_from_the_file(bench, tmp_path):
+    bench("scale_page").draw(measured_file(), tmp_path / "scale.png")
+    assert (tmp_path / "scale.png").stat().st_size > 10_000
+
+
+def test_what_is_on_paper_follows_the_two_largest_sizes(bench, tmp_path, monkeypatch):
+    page = bench("scale_page")
+    rows = page.tables(measured_file())["images"]
+    *_, before, last, guess = rows
+    assert guess["images"] == 579_184 > last["images"] > before["images"]
+    for key in page.EXTRAPOLATED:
+        assert guess[key] >= 0.999 * last[key] * 579_184 / last["images"]  # linear at least
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_step_of_the_head_is_measured_with_and_without_parts(bench, monkeypatch, whole):
+    monkeypatch.setattr(losses, "WHOLE", 128 * 40)
+    found = bench("scale").head_step(50, 8, whole)
+    assert found["logits"] == ("all at once" if whole else "in parts")
+    assert found["seconds"] > 0 and found["predict_500_seconds"] > 0
+
+
+def test_the_other_measures_of_small_sizes(bench):
+    found = bench("scale").new_classes(20)
+    assert found["classes"] == 20 and found["infer_seconds"] > 0 and found["few_shot_seconds"] > 0
+    found = bench("scale").placement(60)
+    assert 0 < found["largest_cosine"] < 0.2 and found["optimal_seconds"] > 0
+
+
+def test_image_files_are_gone_through_with_and_without_keeping_them(bench, monkeypatch):
+    monkeypatch.setenv("HYPERSPHERE_DATA", "elsewhere")  # both are set by the measuring
+    monkeypatch.setenv("HYPERSPHERE_DECODED_GB", "1")
+    found = bench("scale_files").measure(60)
+    assert found["images"] == 60 and found["megabytes_on_disk"] > 0.3
+    assert 0 < found["listed_seconds"] < found["added_seconds"]
+    assert found["kept_images_per_second"] > found["streamed_images_per_second"] > 0
