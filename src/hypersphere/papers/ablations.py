@@ -145,16 +145,23 @@ def _sweeps(declared: Paper, preset: str) -> Iterator[Sweep]:
 def begun(declared: Paper, preset: str, results: Path, beside: Collection[str]) -> list[Sweep]:
     """The sweeps of a paper that have results in a preset: those with a file there, and those with
     a run among `beside`, ids of the preset's records that none of the paper's items needs."""
-    if not declared.ablations:
+    if not may_have_begun(declared, preset, results, beside):
         return []
-    files = {file.stem for file in (results / preset / FOLDER / declared.key).glob("*.csv")}
-    if not files and not beside:
-        return []
+    files = _files(declared, preset, results)
     return [
         each
         for each in sweeps(declared, preset)
         if each.stem in files or not each.nodes().keys().isdisjoint(beside)
     ]
+
+
+def may_have_begun(declared: Paper, preset: str, results: Path, beside: Collection[str]) -> bool:
+    """Whether `begun` needs to look at all."""
+    return bool(declared.ablations and (beside or _files(declared, preset, results)))
+
+
+def _files(declared: Paper, preset: str, results: Path) -> set[str]:
+    return {file.stem for file in (results / preset / FOLDER / declared.key).glob("*.csv")}
 
 
 def _is_declared(cell: PlannedCell, variant: str) -> bool:

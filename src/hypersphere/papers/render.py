@@ -9,7 +9,7 @@ from pathlib import Path
 from hypersphere.config.data import describe_all
 from hypersphere.errors import UserError
 from hypersphere.papers import choice, rendered
-from hypersphere.papers.ablations import Sweep, begun
+from hypersphere.papers.ablations import Sweep, begun, may_have_begun
 from hypersphere.papers.commands import command
 from hypersphere.papers.plan import Plan, PlannedCell, PlannedItem, make_plan, plan_of, value_of
 from hypersphere.papers.spec import (
@@ -37,7 +37,9 @@ def collect(plan: Plan, store: Store, preset: str) -> int:
     path = store.results / preset / "records.jsonl"
     records, _ = read_lines(path)
     records |= _finished(plan.nodes, store)
-    for key in dict.fromkeys(item.paper.key for item in plan.items):
+    for key, declared in {item.paper.key: item.paper for item in plan.items}.items():
+        if not may_have_begun(declared, preset, store.results, records.keys() - plan.nodes.keys()):
+            continue  # planning all of a paper takes seconds
         before = -1
         while len(records) > before:  # what one sweep brings may belong to another one too
             before = len(records)
