@@ -14,7 +14,7 @@ from hypersphere import __version__, evaluate_command, paths
 from hypersphere.answers import commands as answers_commands
 from hypersphere.data import commands as data_commands
 from hypersphere.errors import UserError, did_you_mean
-from hypersphere.run import by_reason, open_store, run_options
+from hypersphere.run import by_reason, open_store, positive, run_options, workers_of
 from hypersphere.store import export
 from hypersphere.tracking import commands as tracking_commands
 
@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--json", action="store_true", help="for programs")
         if name in ("plan", "run"):
             command.add_argument(
-                "--workers", type=_positive, help="processes, one thread each (default: cores)"
+                "--workers", type=positive, help="processes, one thread each (default: cores)"
             )
             command.add_argument(
                 "--budget",
@@ -127,7 +127,7 @@ def _plan(options: argparse.Namespace) -> None:
     from hypersphere.progress import duration
 
     plan, store = _planned(options)
-    workers = _workers(options)
+    workers = workers_of(options)
     summary = plan_summary(plan, store, workers)
     chosen = within(plan, store, options.budget * workers) if options.budget else None
     if chosen is not None:
@@ -176,7 +176,7 @@ def _run(options: argparse.Namespace) -> int:
     from hypersphere.run import run
 
     plan, store = _planned(options)
-    return run(plan, store, options, _workers)
+    return run(plan, store, options)
 
 
 def _status(options: argparse.Namespace) -> None:
@@ -256,14 +256,6 @@ def _planned(options: argparse.Namespace) -> tuple[Plan, Store]:
     return make_plan(options.preset, keys, [options.item] if options.item else []), open_store()
 
 
-def _workers(options: argparse.Namespace) -> int:
-    if options.workers:
-        return options.workers
-    from hypersphere.training.packed import on_device
-
-    return 1 if on_device() else os.cpu_count() or 1
-
-
 def _duration(text: str) -> float:
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     number, unit = text[:-1], text[-1:]
@@ -274,12 +266,6 @@ def _duration(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 4h, 90m or 2d")
     return seconds
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
 
 
 if __name__ == "__main__":

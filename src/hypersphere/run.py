@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -61,12 +62,10 @@ def run_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(
-    plan: Plan,
-    store: Store,
-    options: argparse.Namespace,
-    workers: Callable[[argparse.Namespace], int],
+    plan: Plan, store: Store, options: argparse.Namespace, tell: Callable[[str], None] = print
 ) -> int:
-    """Carry out `plan`; returns the exit status: 0 well, 1 a failed run.
+    """Carry out `plan` and say where the results are; returns the exit status: 0 well, 1 a failed
+    run.
 
     Raises UserError for an item asked for by name of which nothing can run here, for results that
     cannot be written, and for a launcher that is not to be had; nothing has been trained then.
@@ -89,8 +88,8 @@ def run(
     if options.item and missing and not todo:
         raise UserError(f"{options.item}: {'; '.join(dict.fromkeys(unready.values()))}")
     if options.budget:
-        chosen = within(plan, store, options.budget * workers(options))
-        _say(budget_text(chosen, options.budget, workers(options)))
+        chosen = within(plan, store, options.budget * workers_of(options))
+        _say(budget_text(chosen, options.budget, workers_of(options)))
         todo = [node for node in todo if node.id in chosen.nodes]
     started = {i for i in skipped if any(node.id not in unready for node in i.every_node())}
     collect(plan, store, options.preset)  # an unwritable folder shows before anything trains
@@ -106,7 +105,7 @@ def run(
         _say(f"{options.preset}: {len(todo)} runs to do, {rest} done or skipped")
     with RunProgress(weights) as progress, contextlib.ExitStack() as stack:
         # One run left is trained as many are, on one thread: its numbers must not depend on that.
-        found = carry_out(todo, store, workers(options), progress.say)
+        found = carry_out(todo, store, workers_of(options), progress.say)
         tracked = stack.enter_context(_tracker(plan, store, todo, options.track, progress.say))
         for outcome in stack.enter_context(contextlib.closing(found)):
             if outcome.error:
@@ -118,7 +117,7 @@ def run(
                 progress.say("stopping (--fail-fast); what is under way ends first")
                 break
     if options.detach:
-        print("submitted; `hypersphere status` shows how it goes, the same call again collects")
+        tell("submitted; `hypersphere status` shows how it goes, the same call again collects")
         return 0
     store = open_store()
     collect(plan, store, options.preset)
@@ -127,7 +126,7 @@ def run(
         of_kind = {i: why for i, why in skipped.items() if (i in started) == partly}
         for line in by_reason({f"{i.paper.key} {i.spec.name}": w for i, w in of_kind.items()}):
             _say(f"{said}: {line}")
-    print(f"{len(tables)} tables, claims and {store.results / options.preset / 'index.html'}")
+    tell(f"{len(tables)} tables, claims and {store.results / options.preset / 'index.html'}")
     if failures:
         _say(
             f"{len(failures)} of {len(todo)} runs failed; `hypersphere status` says why, and"
@@ -150,6 +149,23 @@ def _tracker(
 
     with Follower(plan, store, todo, say) as follower:
         yield follower.finished
+
+
+def workers_of(options: argparse.Namespace) -> int:
+    """Processes that the options ask for; where they do not say, one on a device, else the
+    cores."""
+    if options.workers:
+        return options.workers
+    from hypersphere.training.packed import on_device
+
+    return 1 if on_device() else os.cpu_count() or 1
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, of an option."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
 
 
 def by_reason(blocked: Mapping[str, str]) -> list[str]:

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from hypersphere.answers.explain import aligned, explained, flat, split_values
-from hypersphere.answers.places import Found, find, parse
+from hypersphere.answers.places import Found, find, only, parse
 from hypersphere.errors import UserError
 from hypersphere.reporting.layout import number_text
 from hypersphere.reporting.verdicts import common_units, interval, paired
@@ -45,13 +45,7 @@ def _side(text: str, preset: str, store: Store) -> tuple[str, Any]:
     if path.is_dir():
         return "folder", records_under(path)
     key, name, words, preset = parse(text, preset)
-    found = find(key, name, words, preset, "", store)
-    if len(found) > 1:
-        keys = [each.cell.keys for each in found]
-        open_ = {n: dict.fromkeys(k[n] for k in keys) for n in keys[0]}
-        told = "; ".join(f"{n}: {', '.join(v)}" for n, v in open_.items() if len(v) > 1)
-        raise UserError(f"{text}: names {len(found)} cells; choose one ({told})")
-    return "cell", found[0]
+    return "cell", only(find(key, name, words, preset, "", store), text)
 
 
 def run_named(text: str, store: Store) -> Record:

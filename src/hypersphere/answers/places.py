@@ -58,6 +58,16 @@ def find(
     return found
 
 
+def only(found: Sequence[Found], where: str) -> Found:
+    """The cell, where one alone was found. Raises UserError telling what to choose among."""
+    if len(found) > 1:
+        keys = [each.cell.keys for each in found]
+        values = {name: dict.fromkeys(each[name] for each in keys) for name in keys[0]}
+        told = "; ".join(f"{name}: {', '.join(v)}" for name, v in values.items() if len(v) > 1)
+        raise UserError(f"{where}: names {len(found)} cells; choose one ({told})")
+    return found[0]
+
+
 def parse(text: str, preset: str) -> tuple[str, str, list[str], str]:
     """Paper, item, words and preset of `[preset:]paper/item[/word,word...]`."""
     first, colon, rest = text.partition(":")

@@ -76,9 +76,12 @@ def factors(declared: Paper) -> list[Factor]:
     return found
 
 
-def concerning(declared: Paper, item: str, keys: Mapping[str, str]) -> list[Factor]:
-    """The factors that could explain one cell. Raises UserError where two have one name."""
-    found = [each for each in factors(declared) if each.concerns(item, keys)]
+def concerning(
+    declared: Paper, every: Sequence[Factor], item: str, keys: Mapping[str, str]
+) -> list[Factor]:
+    """Those of a paper's factors that could explain one cell. Raises UserError where two have one
+    name."""
+    found = [each for each in every if each.concerns(item, keys)]
     names = [each.name for each in found]
     if twice := {name for name in names if names.count(name) > 1}:
         cell = ", ".join(keys.values())

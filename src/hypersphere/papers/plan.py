@@ -176,11 +176,17 @@ def make_plan(preset: str, keys: Sequence[str], names: Sequence[str] = ()) -> Pl
 
     Raises UserError for an unknown paper, item or preset, or a configuration that does not hold.
     """
-    plan = Plan([])
+    items = []
     for key in keys:
         declared = paper(key)
         for spec in [declared.item(name) for name in names] or declared.items.values():
-            plan.items.append(plan_item(declared, spec, preset))
+            items.append(plan_item(declared, spec, preset))
+    return plan_of(items)
+
+
+def plan_of(items: Iterable[PlannedItem]) -> Plan:
+    """The run graph of items that are planned already."""
+    plan = Plan(list(items))
     for item in plan.items:
         for node in item.every_node():
             _add(plan, node, item)

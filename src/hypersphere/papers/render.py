@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from hypersphere.config.data import describe_all
 from hypersphere.errors import UserError
 from hypersphere.papers import choice, rendered
+from hypersphere.papers.ablations import Sweep, begun
 from hypersphere.papers.commands import command
-from hypersphere.papers.plan import Plan, PlannedCell, PlannedItem, make_plan, value_of
+from hypersphere.papers.plan import Plan, PlannedCell, PlannedItem, make_plan, plan_of, value_of
 from hypersphere.papers.spec import (
     BesideSpec,
     ItemSpec,
@@ -20,20 +21,28 @@ from hypersphere.papers.spec import (
     paper_keys,
     published_rows,
 )
-from hypersphere.reporting import claims, derived, page, plots, tables
+from hypersphere.reporting import ablation_files, claims, derived, page, plots, tables
+from hypersphere.reporting.ablation import Ablation, with_those_beside
 from hypersphere.reporting.cells import Beside, Cell, Item
 from hypersphere.reporting.declared import ByKey
 from hypersphere.reporting.kinds import Plot
 from hypersphere.store import Store, artifacts, read_lines, write_lines
+from hypersphere.store.records import Record
 
 
 def collect(plan: Plan, store: Store, preset: str) -> int:
     """Bring `results/<preset>/records.jsonl` (and the artifacts beside it) up to date with the
-    finished nodes of `plan`; lines that are there already stay. Returns how many there are."""
+    finished nodes of `plan`, and of the sweeps that its papers have begun; lines that are there
+    already stay. Returns how many there are."""
     path = store.results / preset / "records.jsonl"
     records, _ = read_lines(path)
-    found = {node_id: store.get(node_id) for node_id in plan.nodes}
-    records |= {node_id: record for node_id, record in found.items() if record is not None}
+    records |= _finished(plan.nodes, store)
+    for key in dict.fromkeys(item.paper.key for item in plan.items):
+        before = -1
+        while len(records) > before:  # what one sweep brings may belong to another one too
+            before = len(records)
+            for each in _begun(make_plan(preset, [key]), store, preset, records):
+                records |= _finished(each.nodes(), store)
     for run_id, record in records.items():
         target = store.results / preset / artifacts.FOLDER / run_id
         for source in _artifact_folders(store, run_id):
@@ -42,8 +51,28 @@ def collect(plan: Plan, store: Store, preset: str) -> int:
     return len(records)
 
 
+def _finished(ids: Iterable[str], store: Store) -> dict[str, Record]:
+    found = {node_id: store.get(node_id) for node_id in ids}
+    return {node_id: record for node_id, record in found.items() if record is not None}
+
+
+def _begun(whole: Plan, store: Store, preset: str, records: Collection[str]) -> list[Sweep]:
+    """The sweeps of a paper, all of whose items are in `whole`, that have results in the preset."""
+    beside = {run_id for run_id in records if run_id not in whole.nodes}
+    return begun(whole.items[0].paper, preset, store.results, beside) if whole.items else []
+
+
+def ablations(begun: Iterable[Sweep], store: Store) -> list[Ablation]:
+    """What the settings of sweeps do, as far as their runs are done."""
+    found = []
+    for sweep in begun:
+        says = {name: _differs(sweep.item.spec, name) for name in sweep.settings}
+        found.append(sweep.told(judged_items(sweep.item, store), says))
+    return with_those_beside(found)
+
+
 def render(plan: Plan, store: Store, preset: str) -> list[Path]:
-    """Write the tables of the planned items, and the claims and page of everything built.
+    """Write the tables of the planned items, and the sweeps, claims and page of everything built.
 
     Returns the paths of the tables' Markdown files.
     """
@@ -51,11 +80,18 @@ def render(plan: Plan, store: Store, preset: str) -> list[Path]:
     wanted = {(planned.paper.key, planned.spec.name) for planned in plan.items}
     written, pictures = [], []
     items: list[Item] = []
+    told: list[Ablation] = []
     rows = []
     commands: dict[str, str] = {}
+    records, _ = read_lines(folder / "records.jsonl")
     for key in paper_keys():
         whole = make_plan(preset, [key])
-        built = _built(whole, store)
+        begun_here = _begun(whole, store, preset, records)
+        found = ablations(begun_here, store)
+        told += found
+        pictures += [ablation_files.write(each, folder / ablation_files.FOLDER) for each in found]
+        wanted |= {(key, each.item.name) for each in found}  # their notes name the sweeps
+        built = [_with_sweeps(item, found) for item in _built(whole, store)]
         for item in built:
             if (key, item.name) not in wanted:
                 continue
@@ -64,13 +100,23 @@ def render(plan: Plan, store: Store, preset: str) -> list[Path]:
                 pictures += plots.write(item, folder / "figures" / key) or ()
         items += built
         rows += judge_claims(paper(key), preset, built)
-        commands |= {training.id: command(training) for training in whole.trainings()}
+        everything = plan_of([*whole.items, *(each.item for each in begun_here)])
+        commands |= {training.id: command(training) for training in everything.trainings()}
     board, report = folder / "claims.csv", folder / "index.html"
     claims.write_claims(rows, board)
-    records, _ = read_lines(folder / "records.jsonl")
-    page.write_page(report, preset, items, rows, records, folder / "figures", commands)
+    page.write_page(report, preset, items, rows, records, folder / "figures", commands, told)
     rendered.note(plan, store, preset, [*written, *pictures, board, report])
     return written
+
+
+def _with_sweeps(item: Item, found: Sequence[Ablation]) -> Item:
+    """The item with a note of where it is told why its cells differ."""
+    files = [f"{each.stem}.md" for each in found if each.item.name == item.name]
+    if item.variant or not files:
+        return item
+    where = f"{ablation_files.FOLDER}/{item.paper}"
+    note = f"Why cells differ, factor by factor (hypersphere ablate): {where}/{', '.join(files)}."
+    return replace(item, notes=(*item.notes, note))
 
 
 def built_items(key: str, preset: str, store: Store) -> list[Item]:

@@ -17,6 +17,7 @@ from hypersphere import paths
 from hypersphere.errors import UserError
 from hypersphere.files import write_text
 from hypersphere.papers.plan import Plan
+from hypersphere.reporting import ablation_files
 from hypersphere.store import Store
 
 FOLDER = ".rendered"
@@ -36,7 +37,8 @@ def unchanged(plan: Plan, store: Store, preset: str) -> list[Path] | None:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if not same or not wanted <= made:
+    asked = set(folder.glob(f"{ablation_files.FOLDER}/*/*.csv"))  # a sweep that has just begun
+    if not same or not wanted <= made or not asked <= stamps.keys():
         return None
     tables = (path for path in stamps if path.parent.parent == folder / "tables")
     return [

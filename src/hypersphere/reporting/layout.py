@@ -59,7 +59,12 @@ def places(item: Item, cell: Cell) -> int:
     """Decimals to show: the most that the paper prints in this metric, 3 where it prints none."""
     metric = cell.keys.get("metric")
     same = (other.published for other in item.cells if other.keys.get("metric") == metric)
-    numbers = [text for text in same if _finite(as_number(text))]
+    return most_decimals(same)
+
+
+def most_decimals(printed: Iterable[str]) -> int:
+    """The most decimals of the numbers among printed texts, 3 where there are none."""
+    numbers = [text for text in printed if _finite(as_number(text))]
     return max(map(decimals, numbers), default=3)
 
 

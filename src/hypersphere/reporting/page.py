@@ -13,6 +13,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from hypersphere.files import write_text
 from hypersphere.reporting import strips
+from hypersphere.reporting.ablation import HEADER, Ablation, findings
+from hypersphere.reporting.ablation import heading as heading_of
+from hypersphere.reporting.ablation import rows as rows_of
+from hypersphere.reporting.ablation_files import notes
 from hypersphere.reporting.cells import Cell, Item
 from hypersphere.reporting.embeddings import COLOURS, SEQUENCE
 from hypersphere.reporting.layout import (
@@ -48,10 +52,11 @@ def page_html(
     records: Mapping[str, Record],
     figures: Path | None = None,
     commands: Mapping[str, str] | None = None,
+    ablations: Sequence[Ablation] = (),
 ) -> str:
     """The page's text. `claims` are rows of claims.csv, `records` the finished runs by id,
     `figures` holds <paper>/<item>.png, of which copies go into the page where they are, `commands`
-    say by run id how to work a run out again, where that is known."""
+    say by run id how to work a run out again, where that is known, `ablations` why cells differ."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -64,7 +69,7 @@ def page_html(
     papers: dict[str, dict[str, Any]] = {}
     turnable = False
     for item in items:
-        paper = papers.setdefault(item.paper, {"source": item.source, "items": []})
+        paper = papers.setdefault(item.paper, {"source": item.source, "items": [], "ablations": []})
         table = _table(item, figures)
         provenance.add(table["id"], item)
         turnable = turnable or bool(table["viewers"])
@@ -72,6 +77,8 @@ def page_html(
             paper["items"][-1]["variants"].append(table)
         else:
             paper["items"].append(table)
+    for ablation in ablations:
+        papers[ablation.item.paper]["ablations"].append(_ablation(ablation))
     verdicts = Counter(claim["verdict"] for claim in claims)
     return environment.get_template("page.html.jinja").render(
         preset=preset,
@@ -95,9 +102,26 @@ def write_page(
     records: Mapping[str, Record],
     figures: Path | None = None,
     commands: Mapping[str, str] | None = None,
+    ablations: Sequence[Ablation] = (),
 ) -> None:
     """Write the page atomically; the same input gives the same bytes."""
-    write_text(Path(path), page_html(preset, items, claims, records, figures, commands))
+    text = page_html(preset, items, claims, records, figures, commands, ablations)
+    write_text(Path(path), text)
+
+
+def _ablation(ablation: Ablation) -> dict[str, Any]:
+    return {
+        "id": f"{ablation.item.paper}-{ablation.stem}",
+        "of": f"{ablation.item.paper}-{ablation.item.name}",
+        "name": ablation.item.name,
+        "label": ablation.label,
+        "heading": heading_of(ablation),
+        "findings": findings(ablation),
+        "header": HEADER,
+        "rows": rows_of(ablation),
+        "why": ablation.why,
+        "notes": notes(ablation),
+    }
 
 
 def _picture(item: Item, figures: Path | None) -> Picture | None:

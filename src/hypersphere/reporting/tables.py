@@ -97,7 +97,8 @@ def _footer(item: Item) -> list[str]:
     return [LEGEND_LINE, *item.notes, chance_note(item)]
 
 
-def _markdown(text: str) -> str:
+def markdown(text: str) -> str:
+    """Text that Markdown shows as it is, in one line."""
     # no `_`: inside a word it means itself, and labels stay readable in a terminal
     for character in ("\\", "|", "*", "<", "`", "["):
         text = text.replace(character, f"\\{character}")
@@ -106,23 +107,24 @@ def _markdown(text: str) -> str:
 
 def markdown_text(item: Item) -> str:
     """Title, one grid per readable layout, legend, notes and the sentence about chance."""
-    lines = [f"# {_markdown(heading(item))}", ""]
+    lines = [f"# {markdown(heading(item))}", ""]
     if banner := quick_banner(item):
         lines += [f"> **{banner}**", ""]
-    lines += [_markdown(reading_line(item)), ""]
+    lines += [markdown(reading_line(item)), ""]
     for grid in [*grids(item), *grids_beside(item)]:
         if grid.caption:
-            lines += [f"## {_markdown(grid.caption)}", ""]
-        lines.append(_pipe_row((*grid.corner, *grid.columns)))
+            lines += [f"## {markdown(grid.caption)}", ""]
+        lines.append(pipe_row((*grid.corner, *grid.columns)))
         lines.append("|" + " --- |" * (len(grid.corner) + len(grid.columns)))
-        lines += [_pipe_row((*label, *texts)) for label, texts in grid.rows]
+        lines += [pipe_row((*label, *texts)) for label, texts in grid.rows]
         lines.append("")
-    lines += [f"- {_markdown(line)}" for line in _footer(item)]
+    lines += [f"- {markdown(line)}" for line in _footer(item)]
     return "\n".join(lines) + "\n"
 
 
-def _pipe_row(texts: tuple[str, ...]) -> str:
-    return "| " + " | ".join(_markdown(text) for text in texts) + " |"
+def pipe_row(texts: tuple[str, ...]) -> str:
+    """A row of a Markdown table."""
+    return "| " + " | ".join(markdown(text) for text in texts) + " |"
 
 
 def escape_latex(text: str) -> str:
