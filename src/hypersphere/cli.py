@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hypersphere import __version__, evaluate_command, paths
+from hypersphere import __version__, ablate_command, evaluate_command, paths
 from hypersphere.answers import commands as answers_commands
 from hypersphere.data import commands as data_commands
 from hypersphere.errors import UserError, did_you_mean
@@ -30,6 +30,7 @@ EXAMPLES = """examples:
   hypersphere claims                         which of the papers' claims hold, on what evidence
   hypersphere explain nsl table2 --preset small   where a number comes from: runs, data, command
   hypersphere diff RUN RUN                   how two runs, cells or stores differ
+  hypersphere ablate nsl table4 nsl 5 seen   why a cell differs: one factor at a time
   hypersphere doctor                         what of this machine would make runs fail
   hypersphere evaluate z.npy --labels y.npy  few-shot, open-set and retrieval numbers of your own
   hypersphere run --launcher slurm --set partition=gpu   the same by jobs of SLURM (docs/cluster.md)
@@ -102,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "run":
             run_options(command)
     answers_commands.add_parser(commands)
+    ablate_command.add_parser(commands)
     evaluate_command.add_parser(commands)
     data_commands.add_parser(commands)
     tracking_commands.add_parser(commands, _planned)

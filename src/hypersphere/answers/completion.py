@@ -62,6 +62,14 @@ def _cells(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     return list(dict.fromkeys(v for cell in planned.cells for v in cell.keys.values()))
 
 
+def _factors(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    from hypersphere.papers.factors import factors
+    from hypersphere.papers.spec import paper
+
+    every = factors(paper(parsed_args.paper))
+    return list(dict.fromkeys(each.name for each in every if parsed_args.item in each.items))
+
+
 def _runs(**_: Any) -> list[str]:
     from hypersphere.store import Store
 
@@ -91,6 +99,7 @@ _CHOICES: dict[str, Callable[..., Iterable[str]]] = {
     "preset": _presets,
     "item": _items,
     "cell": _cells,
+    "factor": _factors,
     "runs": _runs,
     "run": _runs,
     "launcher": _launchers,

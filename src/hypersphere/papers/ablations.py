@@ -182,9 +182,7 @@ def _first(cell: PlannedCell, number: int) -> PlannedCell:
     )
 
 
-def _slug(
-    keys: Mapping[str, str], names: Sequence[str], cells: Sequence[Mapping[str, str]]
-) -> str:
+def _slug(keys: Mapping[str, str], names: Sequence[str], cells: Sequence[Mapping[str, str]]) -> str:
     """The values of a cell as a file name, told apart from those of the other cells."""
 
     def plain(each: Mapping[str, str]) -> str:

@@ -99,9 +99,7 @@ def named(found: Sequence[Factor], names: Sequence[str]) -> list[Factor]:
         if name.casefold() not in by_name:
             known = [each.name for each in found]
             hint = did_you_mean(name, known)
-            raise UserError(
-                f"no factor {name!r}{hint} (this cell's: {', '.join(known) or 'none'})"
-            )
+            raise UserError(f"no factor {name!r}{hint} (this cell's: {', '.join(known) or 'none'})")
     wanted = {name.casefold() for name in names}
     return [each for each in found if not wanted or each.name.casefold() in wanted]
 
@@ -126,8 +124,10 @@ def _check(declared: Paper, factor: Factor, where: str) -> None:
         there = dict.fromkeys(keys[column] for keys in cells if column in keys)
         if not there:
             columns = list(dict.fromkeys(name for keys in cells for name in keys))
-            raise UserError(f"{where}: where.{column}: no such column{did_you_mean(column, columns)}"
-                            f" (there are: {', '.join(columns)})")  # fmt: skip
+            hint = did_you_mean(column, columns)
+            raise UserError(
+                f"{where}: where.{column}: no such column{hint} (there are: {', '.join(columns)})"
+            )
         for value in map(str, values):
             if value not in there:
                 raise UserError(

@@ -41,7 +41,7 @@ def collect(plan: Plan, store: Store, preset: str) -> int:
         before = -1
         while len(records) > before:  # what one sweep brings may belong to another one too
             before = len(records)
-            for each in _begun(make_plan(preset, [key]), store, preset, records):
+            for each in begun_sweeps(make_plan(preset, [key]), store, preset, records):
                 records |= _finished(each.nodes(), store)
     for run_id, record in records.items():
         target = store.results / preset / artifacts.FOLDER / run_id
@@ -56,8 +56,9 @@ def _finished(ids: Iterable[str], store: Store) -> dict[str, Record]:
     return {node_id: record for node_id, record in found.items() if record is not None}
 
 
-def _begun(whole: Plan, store: Store, preset: str, records: Collection[str]) -> list[Sweep]:
-    """The sweeps of a paper, all of whose items are in `whole`, that have results in the preset."""
+def begun_sweeps(whole: Plan, store: Store, preset: str, records: Collection[str]) -> list[Sweep]:
+    """The sweeps of a paper, all of whose items are in `whole`, that have results in the preset;
+    `records` are ids of the preset's."""
     beside = {run_id for run_id in records if run_id not in whole.nodes}
     return begun(whole.items[0].paper, preset, store.results, beside) if whole.items else []
 
@@ -86,7 +87,7 @@ def render(plan: Plan, store: Store, preset: str) -> list[Path]:
     records, _ = read_lines(folder / "records.jsonl")
     for key in paper_keys():
         whole = make_plan(preset, [key])
-        begun_here = _begun(whole, store, preset, records)
+        begun_here = begun_sweeps(whole, store, preset, records)
         found = ablations(begun_here, store)
         told += found
         pictures += [ablation_files.write(each, folder / ablation_files.FOLDER) for each in found]

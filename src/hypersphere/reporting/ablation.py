@@ -1,4 +1,4 @@
-"""Why a cell differs: what each setting of each factor does to the gap between ours and the paper's.
+"""Why a cell differs: what each setting of each factor does to its gap to the published number.
 
 Pure functions of a cell's single numbers. A setting is compared with the declared one on the units
 (seeds, splits, draws) that both have, so that what the units differ by cancels out.
@@ -81,8 +81,8 @@ class Ablation:
     """A cell, what its settings do, and why their factors are in question.
 
     item: the table with this cell alone, as declared. stem: name of its files. label: the cell's
-    keys in words. digits: decimals that its table shows. why: by factor, what the paper leaves open.
-    beside: other cells whose declared runs are the same ones.
+    keys in words. digits: decimals that its table shows. why: by factor, what is left open by the
+    paper. beside: other cells whose declared runs are the same ones.
     """
 
     item: Item
@@ -206,10 +206,11 @@ def findings(ablation: Ablation) -> list[str]:
     tried = [each for each in ablation.effects if each.rest is not None]
     tried = [each for each in tried if each.outcome != "declared"]
     said = [_verdict(ablation, tried)]
-    closing = [each for each in tried if each.outcome == "closes"]
-    said += [line for each in closing for line in _elsewhere(ablation, each)]
-    if beyond := [each for each in tried if each.outcome == "overshoots"]:
-        said.append(f"Past the published number: {_named(ablation, beyond)}.")
+    if not _within(ablation):
+        closing = [each for each in tried if each.outcome == "closes"]
+        said += [line for each in closing for line in _elsewhere(ablation, each)]
+        if beyond := [each for each in tried if each.outcome == "overshoots"]:
+            said.append(f"Past the published number: {_named(ablation, beyond)}.")
     fewest = min((each.n for each in tried), default=0)
     if tried and fewest < MIN_UNITS:
         said.append(
@@ -228,10 +229,8 @@ def findings(ablation: Ablation) -> list[str]:
 
 def _verdict(ablation: Ablation, tried: Sequence[Effect]) -> str:
     margin = f"the margin of ± {number_text(ablation.margin)}"
-    gap = ablation.declared.difference
-    assert gap is not None
-    if abs(gap) <= ablation.margin:
-        opening = [each for each in tried if each.outcome == "opens"]
+    if _within(ablation):
+        opening = [each for each in tried if each.outcome in ("opens", "overshoots", "widens")]
         left = f"; out of it: {_named(ablation, opening)}" if opening else ""
         return f"There is no gap to close: the declared setting lies within {margin}{left}."
     if not tried:
@@ -244,6 +243,12 @@ def _verdict(ablation: Ablation, tried: Sequence[Effect]) -> str:
     if best.left >= 1:
         return f"No factor closes the gap to within {margin}, and none makes it smaller."
     return f"No factor closes the gap to within {margin}; nearest: {_named(ablation, [best])}."
+
+
+def _within(ablation: Ablation) -> bool:
+    """Whether ours as declared, over all its units, lies within the margin: no gap to close."""
+    gap = ablation.declared.difference
+    return gap is not None and abs(gap) <= ablation.margin
 
 
 def _elsewhere(ablation: Ablation, closing: Effect) -> list[str]:
