@@ -214,8 +214,8 @@ def test_adding_a_head_a_backbone_a_dataset_a_paper_and_a_table(tmp_path):
             said.append(done.stdout)
     store = Store()
     trainings = [r for r in store.records.values() if r["kind"] == "training"]
-    # three single ones, and two seeds of three heads and of two further angles
-    assert len(trainings) == 3 + 2 * 3 + 2 * 2
+    # three single ones, two seeds of three heads and of two further angles, and of one epoch
+    assert len(trainings) == 3 + 2 * 3 + 2 * 2 + 2
     assert {r["identity"]["head"]["name"] for r in trainings} == {
         "arcface",
         "normalized_softmax",
@@ -228,6 +228,8 @@ def test_adding_a_head_a_backbone_a_dataset_a_paper_and_a_table(tmp_path):
     assert table1["method"].tolist() == ["softmax", "nsl", "arcface"]
     assert (table1["verdict"] == "not comparable").all() and table1["ours"].between(40, 100).all()
     assert (results / "figures/margins/figure1.png").stat().st_size > 1000
+    ablation = pd.read_csv(results / "ablations/margins/table1--arcface.csv")
+    assert sorted(ablation["setting"]) == [0.1, 0.2, 0.4, 1, 2] and (ablation["n"] == 2).all()
     claims = pd.read_csv(results / "claims.csv")
     assert claims.loc[claims["paper"] == "margins", "verdict"].tolist() == ["not tested"]
 

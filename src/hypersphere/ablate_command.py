@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Mapping
@@ -87,7 +88,8 @@ def _ablate(options: argparse.Namespace) -> int:
     folder = store.results / options.preset / FOLDER
     if not (folder / declared.key / f"{whole.stem}.csv").exists():
         write(_told(whole, store), folder)  # what is there `render` keeps up to date
-    status = run(plan, store, options, tell=lambda line: print(line, file=sys.stderr))
+    with contextlib.redirect_stdout(sys.stderr):  # how it goes; the answer alone is printed
+        status = run(plan, store, options)
     told = _told(whole, open_store()).of(names)
     if options.json:
         print(json.dumps(_json(told), indent=2))
@@ -138,7 +140,7 @@ def _plan_text(summary: Mapping[str, Any], some: Sweep, workers: int) -> str:
     if not trainings + others:
         return f"{units}: nothing to run, all is done"
     lines = [f"{units}: {trainings} trainings to run and {others} evaluations or computations"]
-    if summary["seconds"] is not None:
+    if summary["seconds"] is not None and summary["runnable_here"]:
         lines.append(
             f"expected time: {duration(summary['hours'] * 3600)} with {workers} processes of one"
             " thread, by past records"

@@ -61,11 +61,8 @@ def run_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def run(
-    plan: Plan, store: Store, options: argparse.Namespace, tell: Callable[[str], None] = print
-) -> int:
-    """Carry out `plan` and say where the results are; returns the exit status: 0 well, 1 a failed
-    run.
+def run(plan: Plan, store: Store, options: argparse.Namespace) -> int:
+    """Carry out `plan`; returns the exit status: 0 well, 1 a failed run.
 
     Raises UserError for an item asked for by name of which nothing can run here, for results that
     cannot be written, and for a launcher that is not to be had; nothing has been trained then.
@@ -117,7 +114,7 @@ def run(
                 progress.say("stopping (--fail-fast); what is under way ends first")
                 break
     if options.detach:
-        tell("submitted; `hypersphere status` shows how it goes, the same call again collects")
+        print("submitted; `hypersphere status` shows how it goes, the same call again collects")
         return 0
     store = open_store()
     collect(plan, store, options.preset)
@@ -126,7 +123,7 @@ def run(
         of_kind = {i: why for i, why in skipped.items() if (i in started) == partly}
         for line in by_reason({f"{i.paper.key} {i.spec.name}": w for i, w in of_kind.items()}):
             _say(f"{said}: {line}")
-    tell(f"{len(tables)} tables, claims and {store.results / options.preset / 'index.html'}")
+    print(f"{len(tables)} tables, claims and {store.results / options.preset / 'index.html'}")
     if failures:
         _say(
             f"{len(failures)} of {len(todo)} runs failed; `hypersphere status` says why, and"

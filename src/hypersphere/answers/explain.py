@@ -10,6 +10,7 @@ from hypersphere.answers.places import Found
 from hypersphere.config import Evaluation, Node, Training
 from hypersphere.config.training import COMPONENTS
 from hypersphere.papers.commands import commands
+from hypersphere.papers.factors import concerning, factors
 from hypersphere.papers.plan import PlannedCell, blocked
 from hypersphere.reporting.layout import number_text, ours_text, places, published_text
 from hypersphere.reporting.provenance import flattened
@@ -43,6 +44,7 @@ def explained(found: Found, store: Store) -> dict[str, Any]:
         "verdict": judged.verdict,
         "notes": list(item.notes),
         "blocked": blocked(found.planned_item) if not found.cell.complete else None,
+        "ablate": _ablate(found),
         "runs": [
             _run(found, of, metric, unit, node, store)
             for of, metric, unit, node in _nodes(found.planned, "")
@@ -113,7 +115,20 @@ def text(found: Found, told: Mapping[str, Any]) -> str:
     if done:
         lines += [""] + _shared(done)
     lines += ["", "made again by:"] + _again(told["runs"])
+    if told["ablate"]:
+        lines += ["why it differs, by what the paper leaves open:", f"  {told['ablate']}"]
     return "\n".join(lines)
+
+
+def _ablate(found: Found) -> str | None:
+    """The command that finds out why the cell differs, where something is declared for it."""
+    declared, item, keys = found.planned_item.paper, found.item, found.cell.keys
+    if not concerning(declared, factors(declared), item.name, keys) or not item.printed:
+        return None
+    cells = [cell.keys for cell in item.cells]
+    named = [f"{k}={v}" for k, v in keys.items() if len({each[k] for each in cells}) > 1]
+    words = ["hypersphere", "ablate", item.paper, item.name, *named, "--preset", item.preset]
+    return shlex.join(words)
 
 
 def brief(found: Sequence[Found]) -> str:
