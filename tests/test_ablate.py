@@ -338,7 +338,9 @@ def test_a_sweep_is_trained_told_and_rendered_again_from_records(ablated, capsys
     ).read_text()
 
 
-def test_a_sweep_of_words_alone_trains_nothing_new_and_is_kept_up_to_date(ablated, tmp_path):
+def test_a_sweep_of_words_alone_trains_nothing_new_and_is_kept_up_to_date(
+    ablated, capsys, tmp_path
+):
     """Its runs are the table's: only its file tells that it was asked for."""
     store = Store()
     plan = make_plan("quick", ["toy"], ["table1"])
@@ -349,13 +351,19 @@ def test_a_sweep_of_words_alone_trains_nothing_new_and_is_kept_up_to_date(ablate
         store.write(made_up_record(node) | {"metrics": numbers})
     collect(plan, store, "quick")
     render(plan, store, "quick")
-    folder = tmp_path / "results" / "quick" / "ablations"
-    assert not folder.exists()
-    (folder / "toy").mkdir(parents=True)
-    (folder / "toy" / "table1--3.csv").write_text("begun")
-    render(plan, store, "quick")
-    assert "closes" in (folder / "toy" / "table1--3.csv").read_text()
-    assert not (folder / "toy" / "table1--2.csv").exists()
+    results = tmp_path / "results" / "quick"
+    assert not (results / "ablations").exists()
+    status, out, _ = hypersphere(capsys, "ablate", "toy", "table1", "3", "--seeds", "2")
+    assert status == 0 and "One factor closes the gap" in out and "mean = unit" in out
+    # nothing was trained, and yet the page and the table's notes know of it
+    assert 'id="toy-table1--3"' in (results / "index.html").read_text()
+    assert "table1--3.md" in (results / "tables/toy/table1.md").read_text()
+    file = results / "ablations" / "toy" / "table1--3.csv"
+    made = file.read_text()
+    file.write_text("begun")
+    render(plan, Store(), "quick")
+    assert file.read_text() == made and "closes" in made
+    assert not file.with_name("table1--2.csv").exists()
 
 
 def test_the_records_of_a_sweep_stay(ablated, store):
