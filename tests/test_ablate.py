@@ -23,10 +23,9 @@ from hypersphere.reporting.ablation import (
     effect,
     findings,
     ranked,
-    rows,
     with_those_beside,
 )
-from hypersphere.reporting.ablation_files import csv_text, markdown_text
+from hypersphere.reporting.ablation_files import csv_text, markdown_text, rows
 from hypersphere.reporting.cells import Cell, Item
 from hypersphere.store import Store, read_lines
 from tests.test_cli import made_up_record

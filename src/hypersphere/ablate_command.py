@@ -154,8 +154,8 @@ def _plan_text(summary: Mapping[str, Any], some: Sweep, workers: int) -> str:
 def _text(told: Ablation) -> str:
     """For a person to read."""
     from hypersphere.answers.explain import aligned
-    from hypersphere.reporting.ablation import HEADER, findings, heading, rows
-    from hypersphere.reporting.ablation_files import DIAGNOSIS, title
+    from hypersphere.reporting.ablation import findings
+    from hypersphere.reporting.ablation_files import DIAGNOSIS, HEADER, heading, rows, title
 
     lines = [title(told), f"  {heading(told)}", *(f"- {line}" for line in findings(told))]
     table, before = [HEADER], ""

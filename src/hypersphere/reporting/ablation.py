@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from hypersphere.reporting.cells import Cell, Item
-from hypersphere.reporting.layout import MARKS, number_text, ours_text, published_text
+from hypersphere.reporting.layout import number_text
 from hypersphere.reporting.verdicts import (
     MIN_UNITS,
     Judged,
@@ -283,46 +283,3 @@ def _named(ablation: Ablation, effects: Sequence[Effect]) -> str:
 def tries(ablation: Ablation) -> int:
     """How many settings beside the declared one have a number."""
     return sum(each.change is not None and each.outcome != "declared" for each in ablation.effects)
-
-
-HEADER = ("factor", "setting", "ours", "difference", "change", "90 % interval", "closed", "outcome")
-
-
-def rows(ablation: Ablation) -> list[tuple[str, ...]]:
-    """One row for each setting under `HEADER`, in the order of `ranked`. difference: ours minus
-    published, over the setting's own units; change and what follows: over those of both."""
-    found = []
-    for factor, effects in ranked(ablation.effects):
-        for each in effects:
-            found.append((factor, each.setting, *_numbers(ablation, each), each.outcome))
-    return found
-
-
-def _numbers(ablation: Ablation, each: Effect) -> tuple[str, ...]:
-    digits = ablation.digits
-
-    def signed(value: float | None, more: int = 0) -> str:
-        return "" if value is None else f"{value:+.{digits + more}f}"
-
-    ours = ours_text(ablation.item, each.cell, each.judged, digits)
-    mark = MARKS[each.judged.verdict] if ablation.printed is not None else ""
-    bounds = "" if each.low is None else f"{signed(each.low, 1)} .. {signed(each.high, 1)}"
-    if each.outcome == "declared":
-        return f"{ours} {mark}".rstrip(), signed(each.judged.difference), "", "", ""
-    closed = "" if each.closed is None else f"{100 * each.closed:.0f} %"
-    return (
-        f"{ours} {mark}".rstrip(),
-        signed(each.judged.difference),
-        signed(each.change),
-        bounds,
-        closed,
-    )
-
-
-def heading(ablation: Ablation) -> str:
-    """`published 0.878; ours as declared 0.231 ± 0.081 (3), difference -0.647`."""
-    item, declared, digits = ablation.item, ablation.declared, ablation.digits
-    said = f"ours as declared {ours_text(item, item.cells[0], declared, digits)}"
-    if declared.difference is not None:
-        said += f", difference {declared.difference:+.{digits}f}"
-    return f"published {published_text(declared)}; {said}" if item.printed else said

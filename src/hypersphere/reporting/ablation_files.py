@@ -7,17 +7,15 @@ import io
 from pathlib import Path
 
 from hypersphere.files import write_text
-from hypersphere.reporting.ablation import (
-    HEADER,
-    OUTCOMES,
-    Ablation,
-    findings,
-    heading,
-    ranked,
-    rows,
-    tries,
+from hypersphere.reporting.ablation import OUTCOMES, Ablation, Effect, findings, ranked, tries
+from hypersphere.reporting.layout import (
+    LEGEND,
+    MARKS,
+    number_text,
+    ours_text,
+    published_text,
+    quick_banner,
 )
-from hypersphere.reporting.layout import LEGEND, number_text, quick_banner
 from hypersphere.reporting.tables import markdown, pipe_row
 
 FOLDER = "ablations"  # of a preset's results
@@ -26,6 +24,7 @@ COLUMNS = (
     "difference", "low", "high", "margin", "protocol", "verdict", "paired_n", "change",
     "change_low", "change_high", "gap", "left", "closed", "outcome", "run_ids",
 )  # fmt: skip
+HEADER = ("factor", "setting", "ours", "difference", "change", "90 % interval", "closed", "outcome")
 DIAGNOSIS = (
     "A diagnosis: these are test numbers, so they choose nothing. The table keeps its declared"
     " setting, whatever closes the gap here."
@@ -35,6 +34,46 @@ DIAGNOSIS = (
 def title(ablation: Ablation) -> str:
     """`nsl table4: why k_unseen = 5, class_group = seen, method = nsl differs`."""
     return f"{ablation.item.paper} {ablation.item.name}: why {ablation.label} differs"
+
+
+def rows(ablation: Ablation) -> list[tuple[str, ...]]:
+    """One row for each setting under `HEADER`, in the order of `ranked`. difference: ours minus
+    published, over the setting's own units; change and what follows: over those of both."""
+    found = []
+    for factor, effects in ranked(ablation.effects):
+        for each in effects:
+            found.append((factor, each.setting, *_numbers(ablation, each), each.outcome))
+    return found
+
+
+def _numbers(ablation: Ablation, each: Effect) -> tuple[str, ...]:
+    digits = ablation.digits
+
+    def signed(value: float | None, more: int = 0) -> str:
+        return "" if value is None else f"{value:+.{digits + more}f}"
+
+    ours = ours_text(ablation.item, each.cell, each.judged, digits)
+    mark = MARKS[each.judged.verdict] if ablation.printed is not None else ""
+    bounds = "" if each.low is None else f"{signed(each.low, 1)} .. {signed(each.high, 1)}"
+    if each.outcome == "declared":
+        return f"{ours} {mark}".rstrip(), signed(each.judged.difference), "", "", ""
+    closed = "" if each.closed is None else f"{100 * each.closed:.0f} %"
+    return (
+        f"{ours} {mark}".rstrip(),
+        signed(each.judged.difference),
+        signed(each.change),
+        bounds,
+        closed,
+    )
+
+
+def heading(ablation: Ablation) -> str:
+    """`published 0.878; ours as declared 0.231 ± 0.081 (3), difference -0.647`."""
+    item, declared, digits = ablation.item, ablation.declared, ablation.digits
+    said = f"ours as declared {ours_text(item, item.cells[0], declared, digits)}"
+    if declared.difference is not None:
+        said += f", difference {declared.difference:+.{digits}f}"
+    return f"published {published_text(declared)}; {said}" if item.printed else said
 
 
 def notes(ablation: Ablation) -> list[str]:

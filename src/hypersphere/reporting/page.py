@@ -12,11 +12,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from hypersphere.files import write_text
-from hypersphere.reporting import strips
-from hypersphere.reporting.ablation import HEADER, Ablation, findings
-from hypersphere.reporting.ablation import heading as heading_of
-from hypersphere.reporting.ablation import rows as rows_of
-from hypersphere.reporting.ablation_files import notes
+from hypersphere.reporting import ablation_files, strips
+from hypersphere.reporting.ablation import Ablation, findings
 from hypersphere.reporting.cells import Cell, Item
 from hypersphere.reporting.embeddings import COLOURS, SEQUENCE
 from hypersphere.reporting.layout import (
@@ -115,12 +112,12 @@ def _ablation(ablation: Ablation) -> dict[str, Any]:
         "of": f"{ablation.item.paper}-{ablation.item.name}",
         "name": ablation.item.name,
         "label": ablation.label,
-        "heading": heading_of(ablation),
+        "heading": ablation_files.heading(ablation),
         "findings": findings(ablation),
-        "header": HEADER,
-        "rows": rows_of(ablation),
+        "header": ablation_files.HEADER,
+        "rows": ablation_files.rows(ablation),
         "why": ablation.why,
-        "notes": notes(ablation),
+        "notes": ablation_files.notes(ablation),
     }
 
 
