@@ -27,12 +27,12 @@ def findings(key):
 
 
 def tables(block):
-    """The files behind the tables that a block points at, and the printed numbers it points at."""
+    """The files behind the tables, sweeps and printed numbers that a block points at."""
     linked = [(PAGES / target).resolve() for target in LINK.findall(block)]
     return [
         path.with_suffix(".csv")
         for path in linked
-        if "published" in path.parts or (path.suffix == ".md" and "tables" in path.parts)
+        if {"published", "tables", "ablations"} & {*path.parts} and path.suffix in (".md", ".csv")
     ]
 
 
