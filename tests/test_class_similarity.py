@@ -19,7 +19,7 @@ from hypersphere.evaluation import class_similarity, feature_map
 from hypersphere.evaluation.embeddings import Embeddings
 from hypersphere.execute import run_node
 from hypersphere.heads import RandomVectors, Triplet
-from hypersphere.papers.plan import reads
+from hypersphere.papers.planned import reads
 from hypersphere.store import Store
 from hypersphere.training.train import load_network, train
 from tests.test_plots import item as plotted

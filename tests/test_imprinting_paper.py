@@ -12,7 +12,8 @@ from hypersphere.errors import UserError
 from hypersphere.papers import render
 from hypersphere.papers.curves import of_curve
 from hypersphere.papers.nodes import filled
-from hypersphere.papers.plan import blocked, make_plan
+from hypersphere.papers.plan import make_plan
+from hypersphere.papers.planned import blocked
 from hypersphere.papers.spec import paper
 from hypersphere.reporting.cells import Cell, Item
 from hypersphere.reporting.comparisons import comparisons
@@ -134,7 +135,9 @@ def test_missing_weights_are_skipped_with_their_reason(plans, monkeypatch, tmp_p
     monkeypatch.setenv("HYPERSPHERE_DATA", str(tmp_path))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     assert "hypersphere data get cub" in blocked(item(plans["paper"], "table1"))
-    monkeypatch.setattr("hypersphere.papers.plan.unready", lambda name: None)  # all data are here
+    monkeypatch.setattr(
+        "hypersphere.papers.planned.unready", lambda name: None
+    )  # all data are here
     why = blocked(item(plans["paper"], "table1"))
     assert "weights IMAGENET1K_V1 of googlenet are not here: download" in why
 

@@ -14,9 +14,9 @@ import yaml
 from hypersphere.errors import UserError
 from hypersphere.execute import run_nodes
 from hypersphere.papers import nodes
-from hypersphere.papers import plan as planning
 from hypersphere.papers import spec as declarations
-from hypersphere.papers.plan import make_plan
+from hypersphere.papers.plan import make_plan, value_of
+from hypersphere.papers.planned import stale
 from hypersphere.papers.render import judged_items
 from hypersphere.papers.status import item_rows, once, plan_summary
 from hypersphere.store import Store
@@ -146,13 +146,13 @@ def test_revision_makes_old_records_stale(toy, monkeypatch):
     nodes._composed.cache_clear()
     again = make_plan("quick", ["toy"], ["table2"])
     assert len(again.missing(store)) == 4
-    assert sorted(planning.stale(again, store).values()) == sorted(plan.nodes)
+    assert sorted(stale(again, store).values()) == sorted(plan.nodes)
     assert plan_summary(again, store, 1)["stale"] == 4
 
 
 def test_diverged_runs_give_nan(toy):
     record = {"run_id": "x", "diverged": True, "metrics": {}}
-    assert math.isnan(planning.value_of(record, "loss", "seed", 1.0)[""])
+    assert math.isnan(value_of(record, "loss", "seed", 1.0)[""])
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypersphere.backbones import PretrainedNetwork
 from hypersphere.backbones.pretrained import EfficientNetLite0
 from hypersphere.config import compose, split_config
 from hypersphere.errors import UserError
-from hypersphere.papers.plan import Plan, PlannedItem, blocked
+from hypersphere.papers.planned import Plan, PlannedItem, blocked
 from hypersphere.store import Store
 from hypersphere.training.learner import Learner
 from hypersphere.training.optimizers import Exponential, RMSprop, rmsprop

@@ -23,7 +23,8 @@ from pathlib import Path
 from hypersphere import cli, provenance
 from hypersphere.config import Node
 from hypersphere.papers import render, spec
-from hypersphere.papers.plan import Plan, make_plan
+from hypersphere.papers.plan import make_plan
+from hypersphere.papers.planned import Plan
 from hypersphere.reporting import tables
 from hypersphere.store import Store
 from hypersphere.store.records import Record, write_lines

@@ -19,7 +19,7 @@ from hypersphere.store import export
 from hypersphere.tracking import commands as tracking_commands
 
 if TYPE_CHECKING:
-    from hypersphere.papers.plan import Plan
+    from hypersphere.papers.planned import Plan
     from hypersphere.store import Store
 
 EXAMPLES = """examples:

@@ -15,7 +15,7 @@ from hypersphere.errors import UserError
 if TYPE_CHECKING:
     from hypersphere.config import Node
     from hypersphere.execute import Outcome
-    from hypersphere.papers.plan import Plan
+    from hypersphere.papers.planned import Plan
     from hypersphere.store import Store
 
 LOCAL = "local"
@@ -69,7 +69,7 @@ def run(plan: Plan, store: Store, options: argparse.Namespace) -> int:
     """
     from hypersphere.papers.budget import within
     from hypersphere.papers.costs import seconds_of
-    from hypersphere.papers.plan import blocked
+    from hypersphere.papers.planned import blocked
     from hypersphere.papers.render import collect, render
     from hypersphere.papers.rendered import unchanged
     from hypersphere.papers.status import budget_text

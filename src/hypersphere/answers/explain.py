@@ -11,7 +11,7 @@ from hypersphere.config import Evaluation, Node, Training
 from hypersphere.config.training import COMPONENTS
 from hypersphere.papers.commands import commands
 from hypersphere.papers.factors import concerning, factors
-from hypersphere.papers.plan import PlannedCell, blocked
+from hypersphere.papers.planned import PlannedCell, blocked
 from hypersphere.reporting.layout import number_text, ours_text, places, published_text
 from hypersphere.reporting.provenance import flattened
 from hypersphere.store import Store

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hypersphere.errors import UserError, did_you_mean
-from hypersphere.papers.plan import PlannedCell, PlannedItem, plan_item
+from hypersphere.papers.plan import plan_item
+from hypersphere.papers.planned import PlannedCell, PlannedItem
 from hypersphere.papers.render import judged_items, settled
 from hypersphere.papers.spec import PRESETS, paper
 from hypersphere.reporting.cells import Cell, Item

@@ -12,7 +12,8 @@ from pathlib import Path
 from hypersphere.config import Node
 from hypersphere.errors import UserError
 from hypersphere.papers.factors import Factor, concerning, factors
-from hypersphere.papers.plan import PlannedCell, PlannedItem, plan_item, plan_of, rows_of
+from hypersphere.papers.plan import plan_item, plan_of, rows_of
+from hypersphere.papers.planned import PlannedCell, PlannedItem
 from hypersphere.papers.spec import ItemSpec, Paper, cell_keys
 from hypersphere.reporting.ablation import Ablation, effect
 from hypersphere.reporting.ablation_files import FOLDER

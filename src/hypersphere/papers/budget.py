@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from hypersphere.config import Evaluation, Node
 from hypersphere.papers.costs import seconds_of
-from hypersphere.papers.plan import Plan, PlannedCell, PlannedItem
+from hypersphere.papers.planned import Plan, PlannedCell, PlannedItem
 from hypersphere.papers.spec import Paper, published_rows
 from hypersphere.reporting.cells import select_cells
 from hypersphere.reporting.claims import parts_of, tables_of

@@ -11,7 +11,8 @@ from hypersphere.errors import UserError
 from hypersphere.papers import choice, rendered
 from hypersphere.papers.ablations import Sweep, begun, may_have_begun
 from hypersphere.papers.commands import command
-from hypersphere.papers.plan import Plan, PlannedCell, PlannedItem, make_plan, plan_of, value_of
+from hypersphere.papers.plan import make_plan, plan_of, value_of
+from hypersphere.papers.planned import Plan, PlannedCell, PlannedItem
 from hypersphere.papers.spec import (
     BesideSpec,
     ItemSpec,

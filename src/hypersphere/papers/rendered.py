@@ -16,7 +16,7 @@ from pathlib import Path
 from hypersphere import paths
 from hypersphere.errors import UserError
 from hypersphere.files import write_text
-from hypersphere.papers.plan import Plan
+from hypersphere.papers.planned import Plan
 from hypersphere.reporting import ablation_files
 from hypersphere.store import Store
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypersphere.papers.budget import Budget
 from hypersphere.papers.costs import expected_seconds
-from hypersphere.papers.plan import Plan, blocked, stale, trained_for
+from hypersphere.papers.planned import Plan, blocked, stale, trained_for
 from hypersphere.progress import duration
 from hypersphere.store import Store
 

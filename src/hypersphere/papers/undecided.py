@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypersphere.papers.plan import Plan
+from hypersphere.papers.planned import Plan
 from hypersphere.papers.render import judged_items
 from hypersphere.reporting import repeats
 from hypersphere.reporting.cells import Item

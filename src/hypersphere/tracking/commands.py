@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hypersphere.errors import UserError
 
 if TYPE_CHECKING:
-    from hypersphere.papers.plan import Plan
+    from hypersphere.papers.planned import Plan
     from hypersphere.store import Store
 
 EXAMPLES = """modes:

@@ -21,7 +21,7 @@ from hypersphere.tracking.push import mode, push, stated_mode
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from hypersphere.papers.plan import Plan
+    from hypersphere.papers.planned import Plan
 
 LAST = 120.0  # seconds that W&B gets for what is left when the last training is through
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from hypersphere.config import Evaluation, Node
 from hypersphere.errors import UserError, did_you_mean
-from hypersphere.papers.plan import Plan
+from hypersphere.papers.planned import Plan
 from hypersphere.store import Store
 from hypersphere.store.records import Record
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from hypersphere.errors import UserError
-from hypersphere.papers.plan import Plan, PlannedItem
+from hypersphere.papers.planned import Plan, PlannedItem
 from hypersphere.store import Store
 from hypersphere.tracking.mirrored import complete
 
