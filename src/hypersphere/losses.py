@@ -75,6 +75,7 @@ def classification(
 
 
 def _less_own(logits: Tensor, own: Tensor, less: Tensor | float | None) -> Tensor:
+    """Logits (n, k) with `less`, a number or (n,), taken from the one at `own` (n,) of each."""
     if less is None:
         return logits
     if isinstance(less, Tensor) and less.ndim:
