@@ -135,10 +135,12 @@ def test_draws_go_in_parts(data, monkeypatch):
 
 def test_many_queries_go_in_parts(data, monkeypatch):
     whole = evaluate(**data, base=BASE, novel=NOVEL, shots=SHOTS, draws=2)
-    monkeypatch.setattr(module("queries"), "BLOCK", 7)
-    parts = evaluate(**data, base=BASE, novel=NOVEL, shots=SHOTS, draws=2)
-    for name in whole.values:
-        np.testing.assert_array_equal(parts.values[name], whole.values[name])
+    for name, size in (("BLOCK", 7), ("SCORES", 20 * len(NOVEL) * len(SHOTS))):
+        monkeypatch.setattr(module("queries"), name, size)
+        parts = evaluate(**data, base=BASE, novel=NOVEL, shots=SHOTS, draws=2)
+        for values in whole.values:
+            np.testing.assert_array_equal(parts.values[values], whole.values[values])
+        monkeypatch.undo()
 
 
 def test_the_draws_and_accuracies_are_those_of_the_papers_evaluation(data):

@@ -16,9 +16,9 @@ import torch
 
 from benches.scale import Peak, seconds
 from hypersphere.config.data import Views
-from hypersphere.data import notes
+from hypersphere.data import load, notes
 from hypersphere.data.inventory import add
-from hypersphere.data.load import FileSet, load_files
+from hypersphere.data.load import FileSet
 from hypersphere.training.files import Decoded, View, Viewed, base_of
 
 CLASSES, DISTINCT, SIZE = 50, 64, (192, 256)
@@ -28,23 +28,22 @@ DECODED = 1_000  # images whose decoding is timed
 
 
 def measure(number: int) -> dict[str, Any]:
-    """A dataset of `number` training images: made known (every image is decoded once), hashed as a
-    copy is at its first use, listed as at every later one; then gone through without keeping
-    decoded images, and with."""
+    """A dataset of `number` training images: hashed as a copy is at its first use, listed as at
+    every later one; then gone through without keeping decoded images, and with."""
     with _files(number) as folder:
+        load.check_files = lambda files: None  # decodes each: below, of fewer
         peak = Peak()
-        added = seconds(lambda: add("made_up", folder), 1)
+        add("made_up", folder)
         taken = []
-        for remembered in (False, True):
-            load_files.cache_clear()
-            if not remembered:
+        for forgotten in (True, False):
+            load.load_files.cache_clear()
+            if forgotten:
                 notes.forget("made_up")
-            taken.append(seconds(lambda: load_files("made_up"), 1))
-        train = load_files("made_up").train
+            taken.append(seconds(lambda: load.load_files("made_up"), 1))
+        train = load.load_files("made_up").train
         found: dict[str, Any] = {
             "images": number,
             "megabytes_on_disk": round(sum(p.stat().st_size for p in train.paths) / 2**20, 1),
-            "added_seconds": added,
             "hashed_seconds": taken[0],
             "listed_seconds": taken[1],
             "listing_peak_mb": peak(),

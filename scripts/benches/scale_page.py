@@ -64,7 +64,6 @@ COLUMNS = {
     },
     "images": {
         "images": "images",
-        "added_seconds": "s to add",
         "hashed_seconds": "s to list and hash",
         "listed_seconds": "s to list again",
         "listing_peak_mb": "MB at the peak of these",
@@ -74,7 +73,7 @@ COLUMNS = {
         "large_images_per_second": "images/s of 800 x 600",
     },
 }
-EXTRAPOLATED = ("added_seconds", "hashed_seconds", "listed_seconds", "listing_peak_mb")
+EXTRAPOLATED = ("hashed_seconds", "listed_seconds", "listing_peak_mb")
 Row = dict[str, Any]
 
 
@@ -156,7 +155,7 @@ def draw(file: Path, target: Path) -> None:
     ):  # fmt: skip
         _line(store, found["runs"], "runs", key, label, f"C{i}")
     *measured, last, guess = found["images"]
-    for i, key in enumerate(EXTRAPOLATED[:3]):
+    for i, key in enumerate(EXTRAPOLATED[:2]):
         _line(files, [*measured, last], "images", key, COLUMNS["images"][key][5:], f"C{i}")
         _line(files, [last, guess], "images", key, "", f"C{i}", linestyle=":")
     for axis, title, unit in (

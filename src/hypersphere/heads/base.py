@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 AT_ONCE = 2**24  # logits, or entries of a table of images by classes: 64 or 128 MiB
+ROWS = 2**16  # embeddings that are added to their classes' sums at once
 
 
 def _checked(init: Callable[..., None]) -> Callable[..., None]:
@@ -217,7 +218,8 @@ def class_means(embeddings: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
         some = classes[place] == labels
         count = class_counts(place[some], len(classes)).double()
         sums = count.new_zeros((len(classes), embeddings.shape[1]))
-        sums.index_add_(0, place[some], embeddings[some].double())
+        for part in some.nonzero().flatten().split(ROWS):
+            sums.index_add_(0, place[part], embeddings[part].double())
     if not bool((count > 0).all()):
         missing = classes[count == 0].tolist()
         raise ValueError(f"no example of class {missing}: a class vector needs at least one")

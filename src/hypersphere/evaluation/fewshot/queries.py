@@ -11,6 +11,8 @@ from torch import Tensor
 from hypersphere.evaluation.fewshot.inputs import BLOCK
 from hypersphere.evaluation.fewshot.scores import Draws
 
+SCORES = 2**22  # held at once: of many thousand classes, fewer queries than BLOCK
+
 
 class Queries:
     """The queries, and what of them does not depend on a draw: their scores for base classes.
@@ -29,9 +31,9 @@ class Queries:
         hit = torch.zeros(len(base), dtype=torch.bool)
         score = torch.empty(len(base))
         if self.num_base:
-            for block in _blocks(self.novel):
+            for block in _blocks(self.novel, self.num_base):
                 self.base_best[block] = (vectors @ self.novel[block].T).amax(0)
-            for block in _blocks(base):
+            for block in _blocks(base, self.num_base):
                 right, mine = first_best((vectors @ base[block].T)[None], base_own[block])
                 hit[block], score[block] = right[0], mine[0]
         self.base, self.base_own, self.base_score = base[hit], base_own[hit], score[hit]
@@ -40,14 +42,15 @@ class Queries:
         """(draws, 2, shots, classes): per class how many queries are right, joint and disjoint."""
         shape = (len(draws.scores), 2, draws.shots, len(self.counts))
         counts = torch.zeros(shape, dtype=torch.int64)
-        for block in _blocks(self.novel):
+        vectors = draws.shots * self.num_novel
+        for block in _blocks(self.novel, vectors):
             prepared, own = draws.prepare(self.novel[block]), self.novel_own[block]
             for of_draw, score in zip(counts, draws.scores, strict=True):
                 hit, mine = first_best(score(prepared), own)
                 joint = hit & (mine > self.base_best[block])
                 for row, right in zip(of_draw, (joint, hit), strict=True):
                     row.index_add_(1, own + self.num_base, right.long())
-        for block in _blocks(self.base):
+        for block in _blocks(self.base, vectors):
             prepared, own = draws.prepare(self.base[block]), self.base_own[block]
             for of_draw, score in zip(counts, draws.scores, strict=True):
                 joint = self.base_score[block] >= score(prepared).amax(1)
@@ -104,6 +107,7 @@ def first_best(scores: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
     return hit, mine
 
 
-def _blocks(queries: Tensor) -> list[slice]:
-    """Parts of the queries; one empty part of none."""
-    return [slice(i, i + BLOCK) for i in range(0, max(len(queries), 1), BLOCK)]
+def _blocks(queries: Tensor, vectors: int) -> list[slice]:
+    """Parts of the queries, each with scores for so many vectors; one empty part of none."""
+    size = min(BLOCK, max(SCORES // max(vectors, 1), 16))
+    return [slice(i, i + size) for i in range(0, max(len(queries), 1), size)]
