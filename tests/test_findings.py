@@ -15,15 +15,21 @@ NUMBER = re.compile(r"(?<![\w.])\d*\.\d+(?![\w.]*\()")
 
 
 def findings(key):
-    """The blocks (paragraphs, list items, tables) of a page's section, each with the tables that it
-    rests on: those it points at, else those of the section's first block."""
+    """The blocks (paragraphs, list items, tables) of a page's section, each with the files that it
+    rests on: those it points at, of a table those of the block above it, else those of the section's
+    first block."""
     section = (PAGES / f"{key}.md").read_text().split("## What came out\n")[1].split("\n## ")[0]
     section = section.partition("<!-- declared")[0]
     blocks = [
         b for part in section.split("\n\n") for b in re.split(r"\n(?= *- )", part) if b.strip()
     ]
-    shared = tables(blocks[0])
-    return [(block, tables(block) or shared) for block in blocks]
+    found = []
+    for block in blocks:
+        files = tables(block)
+        if found and not files and block.lstrip().startswith("|"):
+            files = found[-1][1]
+        found.append((block, files or tables(blocks[0])))
+    return found
 
 
 def tables(block):
