@@ -49,7 +49,7 @@ def lines(bench: Bench, large: bool) -> None:
     bench.note(
         "scale: store and tables, by runs", lambda: {"rows": [many_runs.measure(n) for n in runs]}
     )
-    files = [1_000, 4_000, 20_000][: 3 if large else 2]
+    files = [1_000, 10_000, 100_000][: 3 if large else 2]
     bench.note(
         "scale: image files of 256 x 192 pixels, by images",
         lambda: rows(scale_files.measure, [(n,) for n in files]),
