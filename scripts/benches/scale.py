@@ -57,8 +57,8 @@ def lines(bench: Bench, large: bool) -> None:
 
 
 def rows(measure: Callable[..., Row], sizes: Iterable[tuple[int, ...]]) -> dict[str, list[Row]]:
-    """What `measure` says of each size, in a fresh process: free memory that an earlier one has left
-    behind would not be counted."""
+    """What `measure` says of each size, in a fresh process: free memory that an earlier one has
+    left behind would not be counted."""
     context = multiprocessing.get_context("spawn")
     found = []
     for size in sizes:
