@@ -49,7 +49,7 @@ def lines(bench: Bench, large: bool) -> None:
     bench.note(
         "scale: store and tables, by runs", lambda: {"rows": [many_runs.measure(n) for n in runs]}
     )
-    files = [1_000, 4_000, 20_000][: 3 if large else 2]
+    files = [1_000, 10_000, 100_000][: 3 if large else 2]
     bench.note(
         "scale: image files of 256 x 192 pixels, by images",
         lambda: rows(scale_files.measure, [(n,) for n in files]),
@@ -57,12 +57,12 @@ def lines(bench: Bench, large: bool) -> None:
 
 
 def rows(measure: Callable[..., Row], sizes: Iterable[tuple[int, ...]]) -> dict[str, list[Row]]:
-    """What `measure` says of each size, in a process of its own, so that none sees memory that
-    another one has left behind."""
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    """What `measure` says of each size, in a fresh process: free memory that an earlier one has
+    left behind would not be counted."""
+    context = multiprocessing.get_context("spawn")
     found = []
     for size in sizes:
-        with context.Pool(1) as pool:
+        with context.Pool(1, torch.set_num_threads, (1,)) as pool:
             found.append(pool.apply(measure, size))
     return {"rows": found}
 

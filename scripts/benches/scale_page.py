@@ -2,14 +2,13 @@
 
 python scripts/benches/scale_page.py results/bench/<processor>.json
 
-The tables stand between marks in the page, whose text is written by hand. Extrapolated rows follow
-from the two largest measured ones, as a power of the size.
+The tables stand between marks in the page, whose text is written by hand. The row of iNaturalist
+follows from the largest measured one, in proportion.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 import sys
 from pathlib import Path
@@ -84,11 +83,9 @@ def tables(file: Path) -> dict[str, list[Row]]:
     found["runs"] = [
         row | row["parts_cpu_seconds"] | {"status": row["cpu_seconds"]} for row in found["runs"]
     ]
-    *_, before, last = found["images"]
-    guess: Row = {"images": INATURALIST}
-    for key in EXTRAPOLATED:
-        power = math.log(last[key] / before[key]) / math.log(last["images"] / before["images"])
-        guess[key] = last[key] * (INATURALIST / last["images"]) ** max(power, 1)
+    last = found["images"][-1]
+    times = INATURALIST / last["images"]
+    guess = {"images": INATURALIST} | {key: times * last[key] for key in EXTRAPOLATED}
     found["images"] = [*found["images"], guess]
     return found
 
