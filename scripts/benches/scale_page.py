@@ -177,6 +177,7 @@ def _line(
     axis: Any, rows: list[Row], x: str, y: str, label: str, colour: str, **style: Any
 ) -> None:
     marker = {"marker": "o", "markersize": 4} | style
+    rows = [row for row in rows if row.get(y) is not None]
     axis.plot(
         [r[x] for r in rows], [r[y] for r in rows], color=colour, label=label or None, **marker
     )

@@ -75,7 +75,7 @@ def classification(
 
 
 def _less_own(logits: Tensor, own: Tensor, less: Tensor | float | None) -> Tensor:
-    """Logits (n, k) with `less`, a number or (n,), taken from the one at `own` (n,) of each."""
+    """Logits (n, k) with `less` subtracted in the column `own` (n,), where there is such a one."""
     if less is None:
         return logits
     if isinstance(less, Tensor) and less.ndim:
