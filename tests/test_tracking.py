@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -63,7 +64,15 @@ def entries(file):
 
 
 def read_back(store, run_id):
-    """Name, group, tags, config, summary and history of the one offline run of that id."""
+    """Name, group, tags, config, summary and history of the one offline run of that id, once W&B's
+    own process, which a busy machine delays, has written its end."""
+    until = time.monotonic() + 20
+    while (found := read_now(store, run_id))["exit"] is None and time.monotonic() < until:
+        time.sleep(0.2)
+    return found
+
+
+def read_now(store, run_id):
     (file,) = (store.runs / "wandb" / run_id).glob(f"wandb/offline-run-*/run-{run_id}.wandb")
     found = {"history": [], "summary": {}, "pictures": set(), "exit": None}
     for entry in entries(file):
