@@ -83,9 +83,9 @@ def test_a_head_without_class_vectors_is_judged_by_means(trained, found):  # noq
     right = other["exemplars"]["counts"][1]
     labels = trained.embeddings.test_labels
     split = trained.training.split()
-    recalled = sum(other[f"recall/{c}"][0] * (labels == c).sum().item() for c in split.unseen)
-    # Two computations: scores that are all but equal may be rounded either way.
-    assert abs(right - recalled) <= 1.01
+    assert right == round(
+        sum(other[f"recall/{c}"][0] * (labels == c).sum().item() for c in split.unseen)
+    )
 
 
 def test_one_record_and_its_page(base, tmp_path):  # noqa: F811

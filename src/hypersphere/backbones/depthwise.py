@@ -11,8 +11,8 @@ class Depthwise(nn.Conv2d):
     h', w').
 
     On a CPU it works in float32 under autocast too, and gives what autocast asks for: oneDNN takes
-    4 to 100 times as long for the gradients of such a convolution in bfloat16 (`make bench`), so
-    that whole networks would train slower in it than in float32.
+    many times as long for the gradients of such a convolution in bfloat16, so that whole networks
+    would train slower in it than in float32 (a line of `make bench` shows it).
     """
 
     def __init__(self, channels: int, kernel: int, stride: int = 1, padding: int = 0) -> None:
