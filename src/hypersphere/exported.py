@@ -22,6 +22,7 @@ from hypersphere.config.components import Component, check
 from hypersphere.data.transforms import ToInput
 from hypersphere.errors import UserError
 from hypersphere.heads import Head
+from hypersphere.precision import autocast
 
 FORMAT = 1  # of config.json; raised when a reader of older folders would misread a newer one
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
@@ -75,8 +76,7 @@ class ExportedModel(nn.Module):
                 f"expects images (n, {channels}, {size}, {size}) uint8, got"
                 f" {tuple(images.shape)} {str(images.dtype).removeprefix('torch.')}"
             )
-        bf16 = self.config["precision"] == "bf16"
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+        with autocast(images.device.type, self.config["precision"]):
             return self.backbone(self.to_input(images)).float()
 
 

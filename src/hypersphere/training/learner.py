@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 from hypersphere.config.training import Training
 from hypersphere.heads import ValueHead
+from hypersphere.precision import autocast
 from hypersphere.seeds import derive
 from hypersphere.training.compiled import Compiled
 from hypersphere.training.network import Network
@@ -92,10 +94,9 @@ class Learner:
         optimizer.step()
         return loss.detach()
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> AbstractContextManager[object]:
         """The precision of the run's configuration, on the device where the network lies."""
-        enabled = self.training.settings.precision == "bf16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+        return autocast(self.device.type, self.training.settings.precision)
 
     def begin_epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
         """epoch: 0, 1, ..."""

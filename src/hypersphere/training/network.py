@@ -12,6 +12,7 @@ from hypersphere.data.transforms import ToInput
 from hypersphere.errors import UserError
 from hypersphere.evaluation.embeddings import Embeddings
 from hypersphere.heads import Head
+from hypersphere.precision import autocast
 from hypersphere.seeds import derive
 
 # split -> batches of images, labels, and the numbers that are learned where there are some
@@ -63,5 +64,5 @@ def embed_batches(network: Network, batches: Iterable[Tensor], precision: str) -
     training's precision."""
     network.eval()
     device = next(network.backbone.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with autocast(device.type, precision):
         return torch.cat([network(images.to(device)).cpu() for images in batches])
