@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -270,22 +272,31 @@ def test_closing_cancels_what_is_left(toy, scripted):
     assert set(scripted.cancelled) == set(scripted.queue)
 
 
+def kill_one(store, nodes, killed):
+    """Kill a process that is at work on a training, once three are done: of two processes one has
+    then handed a job in, and the launcher goes on only where some job got done. A thread of its own
+    looks all the time: outcomes come in batches, when a fast process may be between two runs."""
+    while not killed.is_set():
+        states = [store.state(node.id) for node in nodes]
+        running = [state for state in states if state.name == "running"]
+        if running and sum(state.name == "done" for state in states) >= 3:
+            os.kill(running[0].about["pid"], signal.SIGKILL)
+            killed.set()
+        time.sleep(0.001)
+
+
 @pytest.mark.slow
 def test_joblib_makes_the_same_records_and_survives_a_killed_process(toy, tmp_path):
     """Its processes do not know the test's paper: what is frozen is enough."""
     nodes = list(make_plan("quick", ["toy"], ["table1", "table3"]).nodes.values())
     store = Store(tmp_path / "local", tmp_path / "none")
     list(run_nodes(nodes, store, 1, lambda line: None))
-    mine, killed, done = Store(), [], 0
-    for outcome in launch(nodes, mine, Joblib(jobs=2), lambda line: None):
-        assert not outcome.error
-        done += 1
-        if done >= 3 and not killed:  # one of the processes that are at work now
-            owners = [mine.state(n.id) for n in nodes if mine.state(n.id).name == "running"]
-            for state in owners[:1]:
-                os.kill(state.about["pid"], signal.SIGKILL)
-                killed.append(state)
-    assert killed and done == len(nodes)
+    mine, killed = Store(), threading.Event()
+    killer = threading.Thread(target=kill_one, args=(mine, nodes, killed), daemon=True)
+    killer.start()
+    outcomes = list(launch(nodes, mine, Joblib(jobs=2), lambda line: None))
+    assert killed.is_set() and len(outcomes) == len(nodes)
+    assert not [outcome.error for outcome in outcomes if outcome.error]
     for node in nodes:
         ours, theirs = (s.get(node.id) for s in (mine, store))
         assert ours["metrics"] == theirs["metrics"]

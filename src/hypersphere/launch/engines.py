@@ -94,9 +94,10 @@ class JoblibEngine:
 
     def _carry(self, jobs: list[Job]) -> None:
         """One process that is killed takes all with it: hand what is left to new ones, as long as
-        some job gets done in between."""
+        something gets done in between. What a job has said counts: of the jobs that ended, joblib
+        may not have told yet when it breaks."""
         while jobs and not self._cancelled.is_set():
-            before, rest = len(jobs), {job.name: job for job in jobs}
+            before, rest = _said(jobs), {job.name: job for job in jobs}
             try:
                 with self._joblib.parallel_config("loky", inner_max_num_threads=1):
                     parallel = self._joblib.Parallel(
@@ -110,10 +111,15 @@ class JoblibEngine:
                         self._open.discard(name)
             except Exception:  # loky's for a killed process, or the job's own: its log says
                 pass
-            jobs = list(rest.values())
-            if len(jobs) == before:
+            if _said(jobs) == before:
                 break
+            jobs = list(rest.values())
         self._open.clear()
+
+
+def _said(jobs: Sequence[Job]) -> int:
+    """Bytes of outcomes that these jobs have written."""
+    return sum(job.outcomes.stat().st_size for job in jobs if job.outcomes.exists())
 
 
 def _joblib_job(job: Job) -> str:
