@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from hypersphere.data.threads import in_threads
+from hypersphere.files import sha256_of
 
 
 def pixel_order(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -44,12 +45,9 @@ def file_content(parts: Sequence[tuple[Sequence[Path], Sequence[str], np.ndarray
     """sha256 over label, name and bytes of every image file of (files, names, labels) splits."""
     digest = hashlib.sha256()
     for files, names, labels in parts:
-        for name, label, of_bytes in zip(names, labels, in_threads(_sha256, files, 8), strict=True):
+        for name, label, of_bytes in zip(
+            names, labels, in_threads(sha256_of, files, 8), strict=True
+        ):
             digest.update(f"{label} {name} {of_bytes}\n".encode())
         digest.update(b"\n")
     return digest.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

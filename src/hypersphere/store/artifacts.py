@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hypersphere.errors import UserError
-from hypersphere.files import write_atomically
+from hypersphere.files import sha256_of, write_atomically
 
 LIMIT = 200_000  # bytes of one file: they are committed beside the records
 FOLDER = "artifacts"
@@ -35,13 +34,13 @@ def save(folder: Path, artifacts: Mapping[str, Arrays]) -> dict[str, str]:
             raise UserError(
                 f"artifact {name} has {size} bytes, at most {LIMIT} travel with records"
             )
-        hashes[name] = _sha256(path)
+        hashes[name] = sha256_of(path)
     return hashes
 
 
 def load(path: Path, sha256: str) -> dict[str, np.ndarray]:
     """The arrays of an artifact. Raises UserError when it is not the one its record names."""
-    if not path.exists() or _sha256(path) != sha256:
+    if not path.exists() or sha256_of(path) != sha256:
         raise UserError(
             f"{path}: missing or not what its record was made with; restore it from git"
         )
@@ -56,7 +55,3 @@ def gather(source: Path, target: Path, names: Mapping[str, str]) -> None:
             write_atomically(
                 target / f"{name}.npz", lambda path, n=name: shutil.copy(source / f"{n}.npz", path)
             )
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hypersphere.errors import UserError, did_you_mean
-from hypersphere.files import disk_trouble
+from hypersphere.files import disk_trouble, sha256_of
 from hypersphere.store.records import Record, encode
 from hypersphere.store.store import Store
 
@@ -134,13 +133,13 @@ def _weights(record: Record, training: Training, store: Store, retrain: bool) ->
     path = store.folder(run_id) / MODEL
     if not path.exists() and retrain:
         train(training, store, need_files=True)
-        return path, _sha256(path)
+        return path, sha256_of(path)
     if not path.exists():
         raise UserError(
             f"run {run_id}: its record is here, its weights are not (under {store.runs}): bring its"
             " folder by `hypersphere store merge DIR`, or train it again with --retrain"
         )
-    if (found := _sha256(path)) != recorded:
+    if (found := sha256_of(path)) != recorded:
         raise UserError(
             f"{path}: is not the file of the record (sha256 {found[:12]}..., recorded"
             f" {recorded[:12]}...); delete it and use --retrain"
@@ -190,8 +189,3 @@ def _config(record: Record, training: Training, store: Store, sha256: str) -> di
     }
     plain: dict[str, Any] = json.loads(encode(found))  # NaN as the records write it
     return plain
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

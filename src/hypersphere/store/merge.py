@@ -7,7 +7,6 @@ are only ever read from the folder of the run that wrote them.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import re
@@ -25,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from hypersphere.config import digest
 from hypersphere.data.fetching.archives import is_archive, unpack
 from hypersphere.errors import UserError
-from hypersphere.files import write_atomically, write_text
+from hypersphere.files import sha256_of, write_atomically, write_text
 from hypersphere.store import artifacts
 from hypersphere.store.records import Record, decode
 from hypersphere.store.store import RECORD, Store
@@ -237,22 +236,17 @@ def _checked_arrays(found: _Found) -> dict[str, Path]:
 def _check_sum(path: Path, sha256: Any) -> None:
     if path.is_symlink() or not path.is_file():
         raise _Refused(f"{path}: a link or no file")
-    if _sha256(path) != sha256:
+    if sha256_of(path) != sha256:
         raise _Refused(f"{path}: not what its record names (damaged, or of another training)")
 
 
 def _copy(source: Path, target: Path, sha256: str) -> None:
     def write(temporary: Path) -> None:
         shutil.copyfile(source, temporary)
-        if _sha256(temporary) != sha256:
+        if sha256_of(temporary) != sha256:
             raise _Refused(f"{source}: changed while it was copied")
 
     write_atomically(target, write)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def disagreement(ours: Record, theirs: Record) -> str | None:

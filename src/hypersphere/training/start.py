@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from hypersphere.config import Training, check_training
 from hypersphere.errors import UserError
 from hypersphere.evaluation.embeddings import Embeddings
+from hypersphere.files import sha256_of
 from hypersphere.store import Store
 from hypersphere.training.images import chosen_images
 from hypersphere.training.network import Network
@@ -20,11 +21,12 @@ MODEL, EMBEDDINGS = "model.safetensors", "embeddings.safetensors"  # of a finish
 VECTORS, SCALE = "head.class_vectors", "head.scale"
 
 
-def start_from(network: Network, training: Training, store: Store, say: Say) -> None:
+def start_from(network: Network, training: Training, store: Store, say: Say) -> str:
     """Take over the parent's weights; a head of another shape keeps its own new class vectors. With
     classes of few images, the class vectors of the classes that the parent knows are its own, of
     unit length, and the others start as the configuration says; of scales per class likewise, where
-    the others start from the mean."""
+    the others start from the mean. Returns the sha256 of the weights' file: of a parent that was
+    trained again on another processor it is not that of its record."""
     parent = training.parent
     assert parent is not None
     file = store.folder(parent) / MODEL
@@ -51,6 +53,7 @@ def start_from(network: Network, training: Training, store: Store, say: Say) -> 
     network.inherited = set(fitting)
     if few:
         _start_classes(network, training, weights, store)
+    return sha256_of(file)
 
 
 def _start_classes(
