@@ -17,14 +17,11 @@ from hypersphere.training.images import share_of
 from hypersphere.training.learner import Learner
 from hypersphere.training.resume import RESUME
 from hypersphere.training.train import EMBEDDINGS, MODEL, train
+from tests.runs import quietly
 
 # Steps so small that rounding does not grow within the test; a slip in the gradients, the order of
 # images or the momentum would still be a thousand times as large.
 PLAIN = ("optimizer=sgd", "optimizer.lr=0.002", "schedule.epochs=2", "batches.size=36")
-
-
-def quietly(training, store):
-    return train(training, store, say=lambda line: None)
 
 
 def assert_close(training, one, two):

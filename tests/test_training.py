@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
 
 import hypersphere
 from hypersphere.config import Evaluation, compose, split_config
@@ -20,7 +19,8 @@ from hypersphere.evaluation.embeddings import Embeddings
 from hypersphere.store import Store
 from hypersphere.training import train as module
 from hypersphere.training.resume import RESUME
-from hypersphere.training.train import EMBEDDINGS, MODEL, check_same, load_network, train
+from hypersphere.training.train import EMBEDDINGS, MODEL, load_network, train
+from tests.runs import equal, lose_files, quietly, weights
 
 # Everything that a resumed run could lose: momentum, a decayed rate, augmentation's draws.
 EVENTFUL = (
@@ -45,10 +45,6 @@ SELECTED = (
 CONDENSED = ("head=deep_ncm", "head.means=condensation", "head.every=50", "class_weights=balanced")
 
 
-def quietly(training, store, **options):
-    return train(training, store, say=lambda line: None, **options)
-
-
 def judge(training, store):
     """The evaluation of `training` by its configuration's evaluation (the one place that asks)."""
     from hypersphere.execute import run_node
@@ -57,16 +53,8 @@ def judge(training, store):
     return run_node(Evaluation(component, training), store, lambda line: None)
 
 
-def weights(training, store, name=MODEL):
-    return load_file(store.folder(training.id) / name)
-
-
 def curve(record):
     return [{k: v for k, v in epoch.items() if k != "seconds"} for epoch in record["epochs"]]
-
-
-def equal(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
 def assert_same_run(training, first, second):
@@ -392,82 +380,6 @@ def test_two_processes_train_one_run_once(small):
     ends = [o for o in outputs if "epoch 20/20" in o]
     assert len(ends) == 1  # the other found the record
     assert Store().get(training.id) is not None
-
-
-# Records without files
-
-
-def lose_files(training, store):
-    for name in (MODEL, EMBEDDINGS):
-        (store.folder(training.id) / name).unlink()
-
-
-def test_lost_files_are_made_again_and_checked(small, store):
-    training = small()
-    record = quietly(training, store)
-    before = weights(training, store)
-    lose_files(training, store)
-    assert quietly(training, store) == record  # its numbers need no files
-    assert not (store.folder(training.id) / MODEL).exists()
-    assert quietly(training, store, need_files=True) == record
-    assert equal(weights(training, store), before)
-    assert (store.folder(training.id) / "record.json").exists()
-
-
-def change(record, where):
-    if where == "epoch":
-        record["epochs"][0]["loss"] += 1e-6
-    elif where == "accuracy":
-        record["epochs"][1]["test_accuracy"] += 1e-6
-    elif where == "metric":
-        record["metrics"]["test_accuracy"] += 0.1
-    elif where == "number of epochs":
-        del record["epochs"][1]
-
-
-@pytest.mark.parametrize(
-    "where",
-    [
-        "epoch",
-        "accuracy",
-        "metric",
-        "number of epochs",
-    ],
-)
-def test_a_record_that_training_contradicts(small, store, where):
-    training = small()
-    record = json.loads(json.dumps(quietly(training, store)))
-    change(record, where)
-    store.write(record)
-    lose_files(training, store)
-    file = store.folder(training.id) / "record.json"
-    before = file.read_bytes()
-    for _ in range(2):  # and the second time too: no files are left that would be believed
-        with pytest.raises(UserError) as error:
-            quietly(training, Store(store.runs), need_files=True)
-        assert training.id in str(error.value) and "\n" not in str(error.value)
-        assert file.read_bytes() == before
-
-
-def test_another_processor_is_allowed_its_tolerance(small, store):
-    training = small()
-    fresh = quietly(training, store)
-    for hardware, shift, right in (
-        ("this", 0.0, True),
-        ("this", 0.01, False),
-        ("other", 0.01, True),
-        ("other", 0.03, False),
-        ("other", float("nan"), False),
-    ):
-        record = json.loads(json.dumps(fresh))
-        record["epochs"][1]["test_accuracy"] -= shift
-        if hardware == "other":
-            record["hardware"]["processor"] = "another"
-        if right:
-            check_same(record, fresh)
-        else:
-            with pytest.raises(UserError, match="epoch 2 gives test_accuracy"):
-                check_same(record, fresh)
 
 
 # Divergence

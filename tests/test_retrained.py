@@ -1,0 +1,116 @@
+"""A finished run whose files are gone is trained again, and held against its record."""
+
+import json
+import math
+from contextlib import nullcontext
+
+import pytest
+import torch
+
+from hypersphere.errors import UserError
+from hypersphere.evaluation.embeddings import Embeddings
+from hypersphere.store import Store
+from hypersphere.training.train import EMBEDDINGS, MODEL, check_same
+from tests.runs import equal, lose_files, quietly, weights
+
+
+@pytest.fixture
+def record(small, store):
+    """The record of a small run."""
+    return quietly(small(), store)
+
+
+def test_lost_files_are_made_again_and_checked(small, store):
+    training = small()
+    record = quietly(training, store)
+    before = weights(training, store)
+    lose_files(training, store)
+    assert quietly(training, store) == record  # its numbers need no files
+    assert not (store.folder(training.id) / MODEL).exists()
+    assert quietly(training, store, need_files=True) == record
+    assert equal(weights(training, store), before)
+    assert (store.folder(training.id) / "record.json").exists()
+
+
+def change(record, where):
+    if where == "epoch":
+        record["epochs"][0]["loss"] += 1e-6
+    elif where == "accuracy":
+        record["epochs"][1]["test_accuracy"] += 1e-6
+    elif where == "metric":
+        record["metrics"]["test_accuracy"] += 0.1
+    elif where == "number of epochs":
+        del record["epochs"][1]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "epoch",
+        "accuracy",
+        "metric",
+        "number of epochs",
+    ],
+)
+def test_a_record_that_training_contradicts(small, store, where):
+    training = small()
+    record = json.loads(json.dumps(quietly(training, store)))
+    change(record, where)
+    store.write(record)
+    lose_files(training, store)
+    file = store.folder(training.id) / "record.json"
+    before = file.read_bytes()
+    for _ in range(2):  # and the second time too: no files are left that would be believed
+        with pytest.raises(UserError) as error:
+            quietly(training, Store(store.runs), need_files=True)
+        assert training.id in str(error.value) and "\n" not in str(error.value)
+        assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "where, shift, here, elsewhere",
+    [
+        ("epoch 1", 0.0, True, True),
+        ("epoch 1", 0.01, False, True),
+        ("epoch 1", 0.03, False, False),
+        ("epoch 1", math.nan, False, False),
+        ("epoch 2", 0.03, False, True),  # roundings have grown by then: the end is what counts
+        ("the end", 0.01, False, True),
+        ("the end", 0.03, False, True),  # of so few images, three standard errors are more
+        ("the end", 0.3, False, False),
+        ("the end", math.nan, False, False),
+    ],
+)
+def test_another_processor_is_allowed_its_tolerance(record, where, shift, here, elsewhere):
+    changed = json.loads(json.dumps(record))
+    numbers = {f"epoch {entry['epoch']}": entry for entry in changed["epochs"]}
+    (numbers | {"the end": changed["metrics"]})[where]["test_accuracy"] -= shift
+    for processor, right in ((record["hardware"]["processor"], here), ("another", elsewhere)):
+        changed["hardware"]["processor"] = processor
+        expected = pytest.raises(UserError, match=f"{where} gives test_accuracy")
+        with nullcontext() if right else expected:
+            check_same(changed, record)
+
+
+@pytest.mark.parametrize("shift, right", [(0.019, True), (0.022, False)])
+def test_of_many_test_images_the_end_is_held_to_two_points(record, shift, right):
+    """Three standard errors of a difference of two: 2.1 points of 10,000 images."""
+    old, fresh = (record | {"metrics": {"test_accuracy": 0.5 + x}} for x in (0.0, shift))
+    fresh |= {"test_images": 11_500, "hardware": record["hardware"] | {"processor": "another"}}
+    with nullcontext() if right else pytest.raises(UserError, match="the end gives"):
+        check_same(old, fresh)
+
+
+@pytest.mark.parametrize("shift, right", [(0.1, True), (0.3, False)])
+def test_a_loss_may_be_some_per_cent_off_at_the_end(record, shift, right):
+    changed = record | {"metrics": {"loss": record["metrics"]["loss"] * (1 + shift)}}
+    changed["hardware"] = record["hardware"] | {"processor": "another"}
+    with nullcontext() if right else pytest.raises(UserError, match="the end gives loss"):
+        check_same(changed, record)
+
+
+def test_the_number_of_test_images_is_in_the_record(record, small, store):
+    """Those of the classes that it was trained on: the accuracies are about these."""
+    labels = Embeddings.read(store.folder(record["run_id"]) / EMBEDDINGS).test_labels
+    expected = int(torch.isin(labels, torch.tensor(small().split().seen)).sum())
+    assert 0 < record["test_images"] == expected < len(labels)
