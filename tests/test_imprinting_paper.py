@@ -94,9 +94,9 @@ def test_tuned_draws_are_those_of_the_evaluation(plans):
     """Unit d of an untuned row is draw d of one model; of a tuned row, a training on that draw."""
     plan = plans["small"]
     untuned = cell(plan, "table1", method="imprinting", n_shot=5)
-    assert list(untuned.nodes) == ["0", "1", "2", "3", "4"]
+    assert list(untuned.nodes) == [str(draw) for draw in range(20)]
     (node,) = {n.id: n for n in untuned.nodes.values()}.values()
-    assert isinstance(node, Evaluation) and node.component.params["draws"] == 5
+    assert isinstance(node, Evaluation) and node.component.params["draws"] == 20
     tuned = cell(plan, "table1", method="imprinting_ft", n_shot=5).nodes
     assert list(tuned) == ["0", "1", "2"]
     for unit, training in tuned.items():

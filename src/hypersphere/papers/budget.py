@@ -155,7 +155,7 @@ def _claims(plan: Plan, cells: list[tuple[PlannedItem, PlannedCell]]) -> Iterabl
         for spec in declared.claims:
             if (str(spec.get("item")), str(spec.get("claim"))) not in texts:
                 continue
-            parts = parts_of(spec)
+            parts = parts_of(spec, plan.items[0].preset)
             tables = {name for part in parts for name in tables_of(part)}
             if not parts or not all((key, name) in places for name in tables):
                 continue

@@ -31,7 +31,11 @@ _STRICT = pydantic.ConfigDict(extra="forbid")
 Grid = dict[str, list[str | int | float]]
 Selection = dict[str, Any]
 Select = dict[str, str | dict[str, Selection]]
-Seeds = Annotated[list[int], pydantic.Field(min_length=1)]
+Seeds = Annotated[  # a number n stands for 0, ..., n - 1
+    list[int],
+    pydantic.BeforeValidator(lambda x: list(range(x)) if isinstance(x, int) else x),
+    pydantic.Field(min_length=1),
+]
 
 
 class PresetSpec(pydantic.BaseModel):

@@ -1,7 +1,9 @@
 """Claims: a paper's statements, each split into paired one-sided comparisons of cells.
 
 A spec names the `item` and the `claim` of a published row and one part, or several under `parts`
-(comparisons.py), or with `note` why there is nothing to compare.
+(comparisons.py), or with `note` why there is nothing to compare. Where a preset sets out to run only
+some rows of a table, a part says so beside its `where` (`presets: {small: {n_shot: [1, 5, 20]}}`),
+and the spec's `scope` says it to the reader.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ def judge_claims(
             "claim": identity[1],
             "verdict": "not tested",
         }
-        parts = parts_of(by_claim[identity]) if identity in by_claim else []
+        parts = parts_of(by_claim[identity], preset) if identity in by_claim else []
         if parts:
             where = f"{paper} {identity[0]}: {identity[1]!r}"
             try:
@@ -82,7 +84,8 @@ def comparisons_of(
     """The claims whose tables are all among `items`, each with its comparisons."""
     found = []
     for spec in specs:
-        parts = parts_of(spec)
+        preset = next((item.preset for item in items.values()), "")
+        parts = parts_of(spec, preset)
         where = f"{paper} {spec['item']}: {spec['claim']!r}"
         if parts and all(set(tables_of(part)) <= items.keys() for part in parts):
             with contextlib.suppress(ValueError):  # a preset with other rows, where none is decided
@@ -145,12 +148,19 @@ def _specs_by_claim(
     return found
 
 
-def parts_of(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The parts of a spec; empty for a claim that is only named (not built yet, or `note`)."""
+def parts_of(spec: Mapping[str, Any], preset: str) -> list[Mapping[str, Any]]:
+    """The parts of a spec, as a preset compares them; empty for a claim that is only named (not
+    built yet, or `note`)."""
     rest = {key: value for key, value in spec.items() if key not in NOT_PARTS}
     if "parts" in rest and len(rest) > 1:
         raise ValueError(f"claim {spec['claim']!r}: write everything inside `parts`, or no `parts`")
-    return rest.get("parts", [rest] if rest else [])
+    return [_narrowed(part, preset) for part in rest.get("parts", [rest] if rest else [])]
+
+
+def _narrowed(part: Mapping[str, Any], preset: str) -> Mapping[str, Any]:
+    own = part.get("presets", {}).get(preset, {})
+    rest = {key: value for key, value in part.items() if key != "presets"}
+    return rest | ({"where": {**rest.get("where", {}), **own}} if own else {})
 
 
 def _order(row: Mapping[str, str]) -> tuple[Any, ...]:
