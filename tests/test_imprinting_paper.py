@@ -110,12 +110,12 @@ def test_draws_of_one_model_become_units(plans, monkeypatch):
     planned = item(plans["small"], "table1")
     chosen = cell(plans["small"], "table1", method="imprinting", n_shot=5)
     record = {"kind": "evaluation", "run_id": "e", "parent": "base", "diverged": False, "epochs": [],
-              "metrics": {"mean/5/joint/novel": [0.1, 0.2, 0.3, 0.4, 0.5]}}  # fmt: skip
+              "metrics": {"mean/5/joint/novel": [draw / 40 for draw in range(20)]}}  # fmt: skip
     store = Store()
     monkeypatch.setattr(store, "get", lambda run_id: record)
     found = render._cell(planned.only(""), chosen.only(""), store, "")
-    assert found.values == pytest.approx({str(draw): 10.0 * (draw + 1) for draw in range(5)})
-    assert found.complete and found.planned == 5 and found.run_ids == ("base",)
+    assert found.values == pytest.approx({str(draw): 2.5 * draw for draw in range(20)})
+    assert found.complete and found.planned == 20 and found.run_ids == ("base",)
 
 
 def test_what_small_leaves_out(plans):
