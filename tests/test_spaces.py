@@ -186,6 +186,8 @@ def test_the_squared_cosine_loss_by_hand():
     assert head.loss(z, labels).item() == pytest.approx(expected / 4)
     weights = torch.tensor([0.0, 1.0, 0.0, 2.0])
     assert head.loss(z, labels, weights).item() == pytest.approx((1 + 2 * 4) / 4)
+    head.absolute = True  # as eq. 1 is printed: pointing away costs nothing
+    assert head.loss(z, labels).item() == pytest.approx((expected - 4) / 4)
     assert head.logits(z).argmax(1).tolist()[:2] == [0, 1]
 
 

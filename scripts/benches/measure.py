@@ -23,7 +23,10 @@ class Bench:
 
     def __init__(self, rounds: int, only: str, machine: dict[str, Any]) -> None:
         self.rounds, self.only, self.machine = rounds, only, machine
-        name = re.sub(r"[^a-z0-9]+", "-", machine["processor"].lower()).strip("-")
+        named = machine["processor"].lower()
+        if not (machine["amx"] or machine["avx512_bf16"]):  # hosts may give two kinds one name
+            named += " without bf16"
+        name = re.sub(r"[^a-z0-9]+", "-", named).strip("-")
         self.file = paths.results_dir() / "bench" / f"{name}.json"
 
     def line(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from unittest.mock import patch
 
 import torch
 
 from benches.measure import Variants
+from hypersphere import precision
 from hypersphere.backbones.depthwise import Depthwise
 from hypersphere.config import Training, compose, split_config
 from hypersphere.heads import DeepNCM, Head, Prototypes
@@ -16,21 +18,27 @@ BATCH = 32
 
 
 def steps(images: torch.Tensor, labels: torch.Tensor) -> Variants:
-    """Ten training steps in each precision: forward, backward, Adam."""
+    """Ten training steps in each precision: forward, backward, Adam. In bfloat16 by torch's own
+    kernels, and by those of float32 with rounding, whichever of them this processor is given."""
 
-    def stepper(precision: str) -> Callable[[], int]:
-        module = Learner(training(precision))
+    def stepper(name: str, has_bfloat16: bool = True) -> Callable[[], int]:
+        module = Learner(training(name))
         optimizer = module.optimizers()[0]
 
         def run() -> int:
-            for i in range(10):
-                part = slice(i * BATCH, (i + 1) * BATCH)
-                module.step(optimizer, images[part], labels[part])
+            with patch.object(precision, "has_bfloat16", lambda: has_bfloat16):
+                for i in range(10):
+                    part = slice(i * BATCH, (i + 1) * BATCH)
+                    module.step(optimizer, images[part], labels[part])
             return 10 * BATCH
 
         return run
 
-    return {"float32": stepper("fp32"), "bfloat16": stepper("bf16")}
+    return {
+        "float32": stepper("fp32"),
+        "bfloat16, torch's kernels": stepper("bf16"),
+        "bfloat16, float32's kernels and rounding": stepper("bf16", has_bfloat16=False),
+    }
 
 
 def heads() -> Variants:
@@ -84,17 +92,14 @@ def depthwise() -> Variants:
     images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.arange(50) % 25
 
-    def stepper(precision: str, forward: Callable[..., torch.Tensor]) -> Callable[[], int]:
-        words = ["paper=imprinting/small", "backbone.weights=none", f"precision={precision}"]
+    def stepper(name: str, forward: Callable[..., torch.Tensor]) -> Callable[[], int]:
+        words = ["paper=imprinting/small", "backbone.weights=none", f"precision={name}"]
         learner = Learner(split_config(compose(words))[0])
         optimizer = learner.optimizers()[0]
 
         def run() -> int:
-            Depthwise.forward, usual = forward, Depthwise.forward
-            try:
+            with patch.object(Depthwise, "forward", forward):
                 learner.step(optimizer, images, labels)
-            finally:
-                Depthwise.forward = usual
             return len(images)
 
         return run
@@ -106,5 +111,5 @@ def depthwise() -> Variants:
     }
 
 
-def training(precision: str) -> Training:
-    return split_config(compose(["paper=nsl/paper", f"precision={precision}"]))[0]
+def training(name: str) -> Training:
+    return split_config(compose(["paper=nsl/paper", f"precision={name}"]))[0]

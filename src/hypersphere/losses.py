@@ -116,15 +116,17 @@ def squared_error(
     return (error if weights is None else weights * error).mean()
 
 
-def squared_cosine(embeddings: Tensor, prototypes: Tensor, labels: Tensor) -> Tensor:
+def squared_cosine(
+    embeddings: Tensor, prototypes: Tensor, labels: Tensor, absolute: bool = False
+) -> Tensor:
     """(1 - cos(z, p_y))^2 of each image, (n,), for embeddings (n, dim) and unit prototypes
     (classes, dim): eq. 1 of Hyperspherical Prototype Networks (arXiv 1901.10514).
 
-    The paper prints the absolute value of the cosine; its released code has none, nor do we: with
-    it, pointing away from the prototype would cost nothing while eq. 3 misclassifies.
+    absolute: with |cos|, as the paper prints it. Its released code has no absolute value: with it,
+    pointing away from the prototype costs nothing while eq. 3 misclassifies.
     """
     cosines = (F.normalize(embeddings, dim=-1) * prototypes[labels]).sum(1)
-    return (1 - cosines).square()
+    return (1 - (cosines.abs() if absolute else cosines)).square()
 
 
 def distances(a: Tensor, b: Tensor, squared: bool = False) -> Tensor:

@@ -16,8 +16,8 @@ from torch.overrides import TorchFunctionMode
 def autocast(device: str, precision: str) -> contextlib.AbstractContextManager[object]:
     """What a network is run under. device: "cpu" or "cuda"; precision: "fp32" or "bf16".
 
-    On a CPU without bfloat16 instructions torch's own convolutions in bfloat16 take 5 to 15 times
-    as long as in float32 (a line of `make bench`): there `Rounded` takes their place.
+    On a CPU without bfloat16 instructions torch's own convolutions in bfloat16 take many times as
+    long as in float32 (a line of `make bench` says how many): there `Rounded` takes their place.
     """
     cast = torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
     if precision != "bf16" or device != "cpu" or has_bfloat16():

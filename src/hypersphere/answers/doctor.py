@@ -140,7 +140,7 @@ def _processor() -> Iterator[Finding]:
     fast = (
         "AMX: bf16 is about 3 times as fast as fp32" if told["amx"]
         else "AVX-512 bf16: bf16 is about 2 times as fast as fp32" if told["avx512_bf16"]
-        else "no bf16 instructions: bf16 runs, but no faster than fp32"
+        else "no bf16 instructions: bf16 is rounded by software and about as fast as fp32"
     )  # fmt: skip
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GB
     yield Finding(

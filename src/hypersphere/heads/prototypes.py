@@ -20,8 +20,9 @@ class Prototypes(Head):
 
     placement, placement_seed, steps, file, sha256, data: which ones (prototypes/placements.py).
     reduction: over the batch. The paper's released code takes the `sum`, which at its learning rate
-    of 0.01 and batches of 128 is a rate of 1.28 on the `mean`. The prototypes are a buffer
-    `class_vectors` (num_classes, dim): in the checkpoint, out of the optimiser. Raises ValueError
+    of 0.01 and batches of 128 is a rate of 1.28 on the `mean`. absolute: the loss with the absolute
+    value of the cosine, which eq. 1 prints and the released code does not have. The prototypes are
+    a buffer `class_vectors` (num_classes, dim): in the checkpoint, out of the optimiser. Raises ValueError
     when the placement does not fit the dimensions, UserError for a file that is not the one meant.
     """
 
@@ -41,9 +42,10 @@ class Prototypes(Head):
         file: str = "",
         sha256: str = "",
         data: str = "",
+        absolute: bool = False,
     ) -> None:
         super().__init__(dim, num_classes)
-        self.reduction = reduction
+        self.reduction, self.absolute = reduction, absolute
         points = place(
             placement, num_classes, dim, seed=placement_seed, steps=steps, file=file, sha256=sha256,
             data=data,
@@ -70,7 +72,7 @@ class Prototypes(Head):
         return params | UNPLACED
 
     def loss(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-        each = losses.squared_cosine(embeddings, self.class_vectors, labels)
+        each = losses.squared_cosine(embeddings, self.class_vectors, labels, self.absolute)
         each = each if weights is None else weights * each
         return each.sum() if self.reduction == "sum" else each.mean()
 

@@ -1,9 +1,9 @@
 """Claims: a paper's statements, each split into paired one-sided comparisons of cells.
 
 A spec names the `item` and the `claim` of a published row and one part, or several under `parts`
-(comparisons.py), or with `note` why there is nothing to compare. Where a preset sets out to run only
-some rows of a table, a part says so beside its `where` (`presets: {small: {n_shot: [1, 5, 20]}}`),
-and the spec's `scope` says it to the reader.
+(comparisons.py), or with `note` why there is nothing to compare. Where a preset sets out to run
+only some rows of a table, a part says so beside its `where` (`presets: {small: {n_shot: [1, 5,
+20]}}`), and the spec's `scope` says it to the reader.
 """
 
 from __future__ import annotations
