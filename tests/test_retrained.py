@@ -9,6 +9,7 @@ import torch
 
 from hypersphere.errors import UserError
 from hypersphere.evaluation.embeddings import Embeddings
+from hypersphere.execute import run_nodes
 from hypersphere.store import Store
 from hypersphere.training.train import EMBEDDINGS, MODEL, check_same
 from tests.runs import equal, lose_files, quietly, weights
@@ -114,3 +115,18 @@ def test_the_number_of_test_images_is_in_the_record(record, small, store):
     labels = Embeddings.read(store.folder(record["run_id"]) / EMBEDDINGS).test_labels
     expected = int(torch.isin(labels, torch.tensor(small().split().seen)).sum())
     assert 0 < record["test_images"] == expected < len(labels)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_contradicted_parent_is_not_tried_for_each_child(small, store, workers):
+    """Its other children fail with it, in no time."""
+    parent = small()
+    changed = json.loads(json.dumps(quietly(parent, store)))
+    change(changed, "epoch")
+    store.write(changed)
+    lose_files(parent, store)
+    children = [small(f"initial={parent.id}", f"seed={seed}") for seed in range(workers + 2)]
+    errors = [o.error for o in run_nodes(children, Store(store.runs), workers, lambda line: None)]
+    tried = sum("trained again because its files were gone" in error for error in errors)
+    assert 1 <= tried <= workers  # those that were under way already
+    assert errors.count(f"its parent {parent.id} failed") == len(children) - tried

@@ -15,7 +15,7 @@ from typing import Any
 
 from hypersphere import provenance
 from hypersphere.config import Computation, Evaluation, Node, Training
-from hypersphere.errors import UserError
+from hypersphere.errors import ContradictedError, UserError
 from hypersphere.files import disk_trouble
 from hypersphere.store import Store, artifacts
 from hypersphere.store.records import Record
@@ -25,10 +25,12 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one node: done, or why it failed."""
+    """What became of one node: done, or why it failed. parent_failed: because its parent, although
+    there is a record, could not be worked out again."""
 
     node: Node
     error: str = ""
+    parent_failed: bool = False
 
 
 def run_node(node: Node, store: Store, say: Say = print) -> Record:
@@ -81,8 +83,7 @@ def run_nodes(
             node = _next(waiting, unfinished, store)
             assert node is not None  # parents come before children
             outcome = _after(node, failed) or _attempt(node, store, say)
-            if outcome.error:
-                failed.add(node.id)
+            failed |= _lost(outcome)
             unfinished.discard(node.id)
             yield outcome
         return
@@ -98,7 +99,7 @@ def run_nodes(
                 if (node := _next(waiting, unfinished, store)) is None:
                     break
                 if outcome := _after(node, failed):
-                    failed.add(node.id)
+                    failed |= _lost(outcome)
                     unfinished.discard(node.id)
                     yield outcome
                 else:
@@ -107,8 +108,7 @@ def run_nodes(
             for future in done:
                 node = running.pop(future)
                 outcome = _result(future, node)
-                if outcome.error:
-                    failed.add(node.id)
+                failed |= _lost(outcome)
                 unfinished.discard(node.id)
                 yield outcome
 
@@ -129,19 +129,19 @@ def _packed(
         trainings: list[Training] = []
         for node in wave:
             if outcome := _after(node, failed):
-                failed.add(node.id)
+                failed |= _lost(outcome)
                 yield outcome
             elif isinstance(node, Training) and store.get(node.id) is None:
                 trainings.append(node)
             else:
                 outcome = _attempt(node, store, say)
-                failed |= {node.id} if outcome.error else set()
+                failed |= _lost(outcome)
                 yield outcome
         trainings.sort(key=lambda each: bool(store.owner(each.id)))  # theirs would be waited for
         jobs = together(trainings, lambda each: steps_of(each, store, say=say), in_flight, say)
         for node, error in jobs:
             outcome = _failed(node, error, store) if error else Outcome(node)
-            failed |= {node.id} if error else set()
+            failed |= _lost(outcome)
             yield outcome
 
 
@@ -205,6 +205,14 @@ def _after(node: Node, failed: set[str]) -> Outcome | None:
     return None
 
 
+def _lost(outcome: Outcome) -> set[str]:
+    """Ids of the runs that nothing can rest on after this outcome."""
+    lost = {outcome.node.id} if outcome.error else set()
+    return lost | (
+        {outcome.node.parent} if outcome.parent_failed and outcome.node.parent else set()
+    )
+
+
 def _attempt(node: Node, store: Store, say: Say) -> Outcome:
     try:
         run_node(node, store, say)
@@ -221,7 +229,8 @@ def _failed(node: Node, error: Exception, store: Store) -> Outcome:
         text = f"{reason}: {error}" if reason else "".join(traceback.format_exception(error))
         mendable = reason is not None
     store.failed(node.id, text, mendable=mendable)
-    return Outcome(node, text)
+    contradicted = isinstance(error, ContradictedError) and error.run_id == node.parent
+    return Outcome(node, text, contradicted)
 
 
 _worker_store: Store | None = None

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from hypersphere import provenance
 from hypersphere.config import Training
 from hypersphere.devices import devices
-from hypersphere.errors import UserError
+from hypersphere.errors import ContradictedError
 from hypersphere.files import sha256_of, write_atomically, write_text
 from hypersphere.store import Store
 from hypersphere.store.records import Record
@@ -72,7 +72,7 @@ def steps_of(
         else:
             try:
                 check_same(record, fresh)
-            except UserError:
+            except ContradictedError:
                 for name in (MODEL, EMBEDDINGS):  # weights that are not the record's serve nobody
                     (folder / name).unlink()
                 raise
@@ -95,7 +95,7 @@ def check_same(record: Record, fresh: Record) -> None:
     ends with, losses within ten times that and accuracies within TOLERANCE or, where few test
     images say so little, three standard errors of a difference of two.
 
-    Raises UserError naming the first number that differs.
+    Raises ContradictedError naming the first number that differs.
     """
     exact = all(record[key] == fresh[key] for key in ("versions", "hardware"))
     images = fresh.get("test_images") or math.inf
@@ -111,10 +111,10 @@ def check_same(record: Record, fresh: Record) -> None:
             allowed = max(TOLERANCE, errors) if end else TOLERANCE
         both = name in after and math.isnan(old) and math.isnan(new)
         if not (abs(old - new) <= allowed or old == new or both):
-            raise UserError(_contradiction(record, name, old, new, exact))
+            raise _contradiction(record, name, old, new, exact)
     epochs = [float(len(r["epochs"])) for r in (record, fresh)]
     if epochs[0] != epochs[1]:
-        raise UserError(_contradiction(record, "epochs", *epochs, exact))
+        raise _contradiction(record, "epochs", *epochs, exact)
 
 
 def _curve(record: Record, whole: bool) -> dict[str, float]:
@@ -131,12 +131,15 @@ def _end(record: Record) -> dict[str, float]:
     return {f"the end gives {key}": value for key, value in record["metrics"].items()}
 
 
-def _contradiction(record: Record, name: str, old: float, new: float, exact: bool) -> str:
+def _contradiction(
+    record: Record, name: str, old: float, new: float, exact: bool
+) -> ContradictedError:
     where = "the same" if exact else "other"
-    return (
+    return ContradictedError(
+        record["run_id"],
         f"run {record['run_id']}: trained again because its files were gone, {name} {new:.6g}, its"
         f" record says {old:.6g} (on {where} versions and processor); the record is kept: find out"
-        " what changed, and raise the component's revision if it was the code"
+        " what changed, and raise the component's revision if it was the code",
     )
 
 
