@@ -208,9 +208,9 @@ def _after(node: Node, failed: set[str]) -> Outcome | None:
 def _lost(outcome: Outcome) -> set[str]:
     """Ids of the runs that nothing can rest on after this outcome."""
     lost = {outcome.node.id} if outcome.error else set()
-    return lost | (
-        {outcome.node.parent} if outcome.parent_failed and outcome.node.parent else set()
-    )
+    if outcome.parent_failed:
+        lost.add(str(outcome.node.parent))
+    return lost
 
 
 def _attempt(node: Node, store: Store, say: Say) -> Outcome:

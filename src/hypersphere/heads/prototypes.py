@@ -21,9 +21,11 @@ class Prototypes(Head):
     placement, placement_seed, steps, file, sha256, data: which ones (prototypes/placements.py).
     reduction: over the batch. The paper's released code takes the `sum`, which at its learning rate
     of 0.01 and batches of 128 is a rate of 1.28 on the `mean`. absolute: the loss with the absolute
-    value of the cosine, which eq. 1 prints and the released code does not have. The prototypes are
-    a buffer `class_vectors` (num_classes, dim): in the checkpoint, out of the optimiser. Raises ValueError
-    when the placement does not fit the dimensions, UserError for a file that is not the one meant.
+    value of the cosine, which eq. 1 prints and the released code does not have.
+
+    The prototypes are a buffer `class_vectors` (num_classes, dim): in the checkpoint, out of the
+    optimiser. Raises ValueError when the placement does not fit the dimensions, UserError for a
+    file that is not the one meant.
     """
 
     classifies = True
