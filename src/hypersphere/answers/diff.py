@@ -14,7 +14,8 @@ from hypersphere.errors import UserError
 from hypersphere.reporting.layout import number_text
 from hypersphere.reporting.verdicts import common_units, interval, paired
 from hypersphere.store import Store
-from hypersphere.store.merge import disagreement, numbers_of, records_under
+from hypersphere.store.agreement import disagreement, numbers_of
+from hypersphere.store.merge import records_under
 from hypersphere.store.records import Record
 
 _ID = re.compile(r"[0-9a-f]{4,12}")
@@ -124,7 +125,7 @@ def _folders(
         if numbers_of(a[run_id]) == numbers_of(b[run_id]):
             equal += 1
         elif why := disagreement(a[run_id], b[run_id]):
-            apart.append(why.replace("there", "in the other").replace("here", "in the one"))
+            apart.append(f"run {run_id}: {why.said('in the one', 'in the other')}")
         else:
             close.append(run_id)
     return {

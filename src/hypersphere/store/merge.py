@@ -7,7 +7,6 @@ are only ever read from the folder of the run that wrote them.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import shutil
@@ -26,12 +25,12 @@ from hypersphere.data.fetching.archives import is_archive, unpack
 from hypersphere.errors import UserError
 from hypersphere.files import sha256_of, write_atomically, write_text
 from hypersphere.store import artifacts
+from hypersphere.store.agreement import disagreement
 from hypersphere.store.records import Record, decode
 from hypersphere.store.store import RECORD, Store
 
 TENSORS = ("model.safetensors", "embeddings.safetensors")
 LINES = "records.jsonl"
-TOLERANCE = 0.02  # of numbers from another machine or version, as for a run trained again
 _RUN_ID, _NAME = re.compile(r"[0-9a-f]{12}"), re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
@@ -146,7 +145,8 @@ def _join(found: _Found, store: Store, merged: Merged) -> None:
     tensors, arrays = _checked_tensors(found), _checked_arrays(found)
     ours = store.get(run_id)
     if ours is not None and (why := disagreement(ours, record)) is not None:
-        merged.conflicts.append(f"{found.where}: {why}; ours is kept")
+        said = why.said("here", "there")
+        merged.conflicts.append(f"{found.where}: run {run_id}: {said}; ours is kept")
         return
     if ours is not None:
         tensors = {
@@ -247,32 +247,3 @@ def _copy(source: Path, target: Path, sha256: str) -> None:
             raise _Refused(f"{source}: changed while it was copied")
 
     write_atomically(target, write)
-
-
-def disagreement(ours: Record, theirs: Record) -> str | None:
-    """The first number in which two records of one run differ: bit for bit on the same versions and
-    hardware, else by more than TOLERANCE (relative for losses)."""
-    exact = all(ours.get(key) == theirs.get(key) for key in ("versions", "hardware"))
-    mine, other = numbers_of(ours), numbers_of(theirs)
-    for name in sorted(mine.keys() | other.keys()):
-        a, b = mine.get(name), other.get(name)
-        if a is None or b is None:
-            return f"run {ours['run_id']}: only one of the two records has {name}"
-        allowed = 0.0 if exact else TOLERANCE * (max(abs(a), 1e-3) if "loss" in name else 1.0)
-        if not (a == b or (math.isnan(a) and math.isnan(b)) or abs(a - b) <= allowed):
-            return f"run {ours['run_id']}: {name} is {b:.6g} there, {a:.6g} here"
-    return None
-
-
-def numbers_of(record: Record) -> dict[str, float]:
-    """All numbers of a record by name: whether it diverged, its metrics (each draw for itself),
-    its curve without its seconds."""
-    found = {"diverged": float(record["diverged"])}
-    for key, value in record["metrics"].items():
-        values = value if isinstance(value, list) else [value]
-        found |= {f"{key}[{i}]" if len(values) > 1 else key: v for i, v in enumerate(values)}
-    for index, entry in enumerate(record.get("epochs", [])):
-        found |= {
-            f"epoch {index + 1} {key}": v for key, v in entry.items() if key not in ("seconds",)
-        }
-    return {k: float(v) for k, v in found.items() if isinstance(v, int | float)}

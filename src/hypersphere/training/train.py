@@ -17,6 +17,7 @@ from hypersphere.devices import devices
 from hypersphere.errors import ContradictedError
 from hypersphere.files import sha256_of, write_atomically, write_text
 from hypersphere.store import Store
+from hypersphere.store.agreement import disagreement
 from hypersphere.store.records import Record
 from hypersphere.training import compiled, module, packed, several
 from hypersphere.training.files import FileImages
@@ -28,7 +29,6 @@ from hypersphere.training.resume import RESUME, Say
 from hypersphere.training.start import EMBEDDINGS, MODEL, start_from
 
 NUMBERS = ("loss", "validation_loss", *WATCHED, FEW)  # of an epoch that are no times
-TOLERANCE = 0.02  # of a retrained run's first epoch, on another machine or version
 
 
 def train(
@@ -88,58 +88,17 @@ def load_network(training: Training, folder: Path) -> Network:
 
 
 def check_same(record: Record, fresh: Record) -> None:
-    """A retrained run must give its record's numbers: bit for bit on the same versions, processor
-    and number of threads. Elsewhere sums are rounded in another order, which grows with every step
-    (bfloat16 trainings are a few per cent of the loss apart after some epochs): there its first
-    epoch is held against the record, accuracies and relative loss within TOLERANCE, and what it
-    ends with, losses within ten times that and accuracies within TOLERANCE or, where few test
-    images say so little, three standard errors of a difference of two.
-
-    Raises ContradictedError naming the first number that differs.
-    """
-    exact = all(record[key] == fresh[key] for key in ("versions", "hardware"))
-    images = fresh.get("test_images") or math.inf
-    before, after = ({**_curve(r, exact), **_end(r)} for r in (record, fresh))
-    for name, old in before.items():
-        new, end = after.get(name, math.nan), name in _end(record)
-        if exact:
-            allowed = 0.0
-        elif name.endswith("loss"):
-            allowed = TOLERANCE * max(abs(old), 1e-3) * (10 if end else 1)
-        else:
-            errors = 3 * math.sqrt(2 * old * (1 - old) / images) if 0 <= old <= 1 else 0.0
-            allowed = max(TOLERANCE, errors) if end else TOLERANCE
-        both = name in after and math.isnan(old) and math.isnan(new)
-        if not (abs(old - new) <= allowed or old == new or both):
-            raise _contradiction(record, name, old, new, exact)
-    epochs = [float(len(r["epochs"])) for r in (record, fresh)]
-    if epochs[0] != epochs[1]:
-        raise _contradiction(record, "epochs", *epochs, exact)
-
-
-def _curve(record: Record, whole: bool) -> dict[str, float]:
-    """The numbers of its epochs, or of the first alone, by a name for people."""
-    return {
-        f"epoch {entry['epoch']} gives {key}": entry[key]
-        for entry in (record["epochs"] if whole else record["epochs"][:1])
-        for key in NUMBERS
-        if key in entry
-    }
-
-
-def _end(record: Record) -> dict[str, float]:
-    return {f"the end gives {key}": value for key, value in record["metrics"].items()}
-
-
-def _contradiction(
-    record: Record, name: str, old: float, new: float, exact: bool
-) -> ContradictedError:
-    where = "the same" if exact else "other"
-    return ContradictedError(
+    """A retrained run must give its record's numbers (store/agreement.py says how closely on
+    another processor). Raises ContradictedError naming the first that differs."""
+    if (found := disagreement(record, fresh)) is None:
+        return
+    same = all(record[key] == fresh[key] for key in ("versions", "hardware"))
+    raise ContradictedError(
         record["run_id"],
-        f"run {record['run_id']}: trained again because its files were gone, {name} {new:.6g}, its"
-        f" record says {old:.6g} (on {where} versions and processor); the record is kept: find out"
-        " what changed, and raise the component's revision if it was the code",
+        f"run {record['run_id']}: trained again because its files were gone,"
+        f" {found.said('in its record', 'now')} (on {'the same' if same else 'other'} versions and"
+        " processor); the record is kept: find out what changed, and raise the component's revision"
+        " if it was the code",
     )
 
 
