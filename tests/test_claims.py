@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from hypersphere.papers.spec import PRESETS, paper, paper_keys
 from hypersphere.reporting.cells import Cell, Item
 from hypersphere.reporting.claims import COLUMNS, judge_claims, write_claims
 
@@ -61,6 +62,26 @@ def test_where_narrows_and_numbers_match_text():
     assert (row["verdict"], row["evidence"][:30]) == ("holds", "1 supported, 0 contradicted, 0")
     row = judged([beats("table1", where={"k": [10]})], {"table1": table()})[BEATS["claim"]]
     assert row["verdict"] == "fails"
+
+
+def test_a_preset_may_set_out_to_compare_less():
+    """Added to `where`, other keys in the place of the part's; other presets see nothing of it."""
+    fewer = {"small": {"where": {"k": 2}}, "quick": {"by": 0.5}}
+    spec = beats("table1", where={"method": ["new", "old"]}, presets=fewer)
+    evidence = {
+        preset: judged([spec], {"table1": table(preset=preset)}, preset)[BEATS["claim"]]["evidence"]
+        for preset in ("paper", "small", "quick")
+    }
+    assert evidence["paper"] == "1 supported, 1 contradicted, 0 open of 2, n = 3 splits"
+    assert evidence["small"] == "1 supported, 0 contradicted, 0 open of 1, n = 3 splits"
+    assert evidence["quick"].startswith("0 supported, 2 contradicted")
+
+
+@pytest.mark.parametrize("key", paper_keys())
+def test_presets_of_declared_claims_exist(key):
+    for spec in paper(key).claims:
+        for part in [spec, *spec.get("parts", [])]:
+            assert set(part.get("presets", {})) <= set(PRESETS)
 
 
 def test_unfinished_tables_count_as_open():

@@ -2,8 +2,8 @@
 
 A spec names the `item` and the `claim` of a published row and one part, or several under `parts`
 (comparisons.py), or with `note` why there is nothing to compare. Where a preset sets out to run
-only some rows of a table, a part says so beside its `where` (`presets: {small: {n_shot: [1, 5,
-20]}}`), and the spec's `scope` says it to the reader.
+only some rows of a table, a part says so (`presets: {small: {where: {n_shot: [1, 5, 20]}}}`: added
+to its `where`; other keys are replaced), and the spec's `scope` says it to the reader.
 """
 
 from __future__ import annotations
@@ -160,7 +160,8 @@ def parts_of(spec: Mapping[str, Any], preset: str) -> list[Mapping[str, Any]]:
 def _narrowed(part: Mapping[str, Any], preset: str) -> Mapping[str, Any]:
     own = part.get("presets", {}).get(preset, {})
     rest = {key: value for key, value in part.items() if key != "presets"}
-    return rest | ({"where": {**rest.get("where", {}), **own}} if own else {})
+    where = {**rest.get("where", {}), **own.get("where", {})}
+    return rest | own | ({"where": where} if where else {})
 
 
 def _order(row: Mapping[str, str]) -> tuple[Any, ...]:
