@@ -72,8 +72,10 @@ def test_against_a_loop_over_single_images(trained):
             novel = torch.isin(e.test_labels, torch.tensor(split.unseen))
             for name, part in (("all", own), ("novel", own[novel]), ("base", own[~novel])):
                 expected = part.double().mean().item()
+                # An image between two classes may fall to either: sums of one image alone and of
+                # many at once are rounded differently on some processors.
                 assert found[f"mean/{SHOTS[j]}/joint/{name}"][draw] == pytest.approx(
-                    expected, abs=3e-3
+                    expected, abs=1.5 / len(part)
                 )
 
 
