@@ -83,8 +83,8 @@ def comparisons_of(
 ) -> list[tuple[Mapping[str, Any], list[Comparison]]]:
     """The claims whose tables are all among `items`, each with its comparisons."""
     found = []
+    preset = next((item.preset for item in items.values()), "")
     for spec in specs:
-        preset = next((item.preset for item in items.values()), "")
         parts = parts_of(spec, preset)
         where = f"{paper} {spec['item']}: {spec['claim']!r}"
         if parts and all(set(tables_of(part)) <= items.keys() for part in parts):
