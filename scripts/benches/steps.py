@@ -93,8 +93,8 @@ def depthwise() -> Variants:
     labels = torch.arange(50) % 25
 
     def stepper(name: str, forward: Callable[..., torch.Tensor]) -> Callable[[], int]:
-        words = ["paper=imprinting/small", "backbone.weights=none", f"precision={name}"]
-        learner = Learner(split_config(compose(words))[0])
+        words = ["paper=imprinting/small", "backbone.weights=none", "backbone.sha256=''"]
+        learner = Learner(split_config(compose([*words, f"precision={name}"]))[0])
         optimizer = learner.optimizers()[0]
 
         def run() -> int:
