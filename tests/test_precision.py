@@ -1,13 +1,14 @@
 """bfloat16 where a processor has no instructions for it."""
 
 import copy
+import importlib
 from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import nn
 
-from hypersphere import precision
+from hypersphere import paths, precision
 from hypersphere.precision import Rounded, autocast
 
 BF16 = torch.finfo(torch.bfloat16).eps
@@ -77,3 +78,13 @@ def test_only_a_processor_without_bfloat16_is_helped(pair, has, monkeypatch):
             assert network(images).dtype is torch.bfloat16
         assert bool(rounded) is not has
         assert network(images).dtype is torch.float32  # nothing stays behind
+
+
+def test_the_bench_takes_steps_in_every_precision(monkeypatch):
+    """The lines of `make bench` that compare them can be made: nobody waits for them otherwise."""
+    monkeypatch.syspath_prepend(str(paths.root() / "scripts"))
+    steps = importlib.import_module("benches.steps")
+    images = torch.randint(0, 256, (10 * steps.BATCH, 1, 28, 28), dtype=torch.uint8)
+    labels = torch.arange(len(images)) % 5
+    assert len(steps.steps(images, labels)) == len(steps.depthwise()) == 3
+    assert steps.steps(images, labels)["bfloat16, float32's kernels and rounding"]() == len(images)
