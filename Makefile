@@ -10,6 +10,8 @@ endif
 BIN    := .venv/bin
 READY  := .venv/.installed
 LAUNCHING = $(if $(filter-out local,$(LAUNCHER)),$(foreach value,$(LAUNCH),--set $(value)))
+# Tests of one file stay in one process: they share what is slow to make.
+SPREAD := --numprocesses auto --maxprocesses 8 --dist loadfile
 CHOICE := --preset $(PRESET) $(if $(PAPER),--paper $(PAPER)) $(if $(ITEM),--item $(ITEM))
 
 .DEFAULT_GOAL := help
@@ -46,10 +48,10 @@ render: $(READY)  ## tables, claims and page from the records alone
 	@$(BIN)/hypersphere render $(CHOICE)
 
 test: $(READY)  ## the fast suite: no network, no GPU, no account
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(SPREAD)
 
 test-all: test  ## make test, then the slow proofs (kills, whole quick runs)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(SPREAD)
 
 test-cluster: $(READY)  ## a real SLURM and Ray on this machine (installs them; needs root and Debian)
 	@test "`id -u`" = 0 || { echo 'make test-cluster starts a SLURM of its own, which needs root'; exit 1; }

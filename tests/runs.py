@@ -3,7 +3,8 @@
 import torch
 from safetensors.torch import load_file
 
-from hypersphere.training.train import EMBEDDINGS, MODEL, train
+from hypersphere.store import EMBEDDINGS, MODEL
+from hypersphere.training.train import train
 
 
 def quietly(training, store, **options):

@@ -15,13 +15,13 @@ from hypersphere.answers import doctor
 from hypersphere.answers.diff import difference
 from hypersphere.answers.explain import explained
 from hypersphere.answers.places import find
-from hypersphere.config import compose, split_config
+from hypersphere.config import Evaluation, compose, split_config
 from hypersphere.config.words import override
 from hypersphere.errors import UserError
 from hypersphere.papers.budget import within
 from hypersphere.papers.plan import make_plan
 from hypersphere.papers.render import collect
-from hypersphere.store import Store
+from hypersphere.store import MODEL, Store
 from tests.toy import ITEMS, TABLE, declare, run_all
 
 
@@ -292,6 +292,26 @@ def test_a_budget_buys_the_verdicts_that_cost_least(toy, store):
         within(plan, store, 0.5 * min(s.seconds for s in chosen.steps if s.seconds)).nodes.keys()
         < half.nodes.keys()
     )
+
+
+def test_a_budget_pays_for_trainings_whose_weights_are_gone(toy, store):
+    plan = make_plan("paper", ["toy"])
+    run_all(plan, store)
+    judged = [node for node in plan.nodes.values() if isinstance(node, Evaluation)]
+    for node in judged:
+        del store.records[node.id]
+        (store.folder(node.id) / "record.json").unlink()
+    for record in store.records.values():
+        record["seconds"] = 1e4
+    cheap = within(plan, store, 1e9)
+    assert cheap.steps and cheap.seconds < 1e3 and cheap.nodes.keys() <= {n.id for n in judged}
+    lost = next(node.parent for node in judged if node.id in cheap.nodes)
+    (store.folder(lost) / MODEL).unlink()
+    dear = within(plan, store, 1e9)
+    assert dear.nodes.keys() == cheap.nodes.keys() | {lost}
+    assert dear.seconds > cheap.seconds + 5e3  # as long as such trainings took
+    assert sum(step.trainings for step in dear.steps) == 1
+    assert lost not in within(plan, store, 1e3).nodes
 
 
 def test_what_a_budget_buys_is_run(toy, store, capsys):

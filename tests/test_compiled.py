@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from hypersphere.errors import UserError
+from hypersphere.store import MODEL
 from hypersphere.training import compiled
 from hypersphere.training.compiled import COMPILE, Compiled
-from hypersphere.training.start import MODEL
 from hypersphere.training.train import train
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")

@@ -11,15 +11,17 @@ import time
 import pytest
 import yaml
 
+from hypersphere.config import Evaluation
 from hypersphere.errors import UserError
 from hypersphere.execute import run_nodes
 from hypersphere.papers import nodes
 from hypersphere.papers import spec as declarations
+from hypersphere.papers.costs import trained_again
 from hypersphere.papers.plan import make_plan, value_of
 from hypersphere.papers.planned import stale
 from hypersphere.papers.render import judged_items
 from hypersphere.papers.status import item_rows, once, plan_summary
-from hypersphere.store import Store
+from hypersphere.store import EMBEDDINGS, Store
 from tests.toy import run_all
 
 
@@ -133,6 +135,26 @@ def test_expected_time_follows_past_records(toy):
     # one more with K* = 2 and two with K* = 3 (7 of 10 classes), two processes
     assert summary["seconds"] == pytest.approx(8.0 + 2 * 7.0)
     assert summary["hours"] * 3600 == pytest.approx(11.0, abs=2.0)
+
+
+def test_a_training_whose_weights_are_gone_is_planned_again(toy):
+    """Records travel by git, weights do not: what judges such a training waits for it."""
+    store = Store()
+    plan = make_plan("quick", ["toy"])
+    run_all(plan, store)
+    for record in store.records.values():
+        record["seconds"] = 1e4
+    judged = next(node for node in plan.nodes.values() if isinstance(node, Evaluation))
+    (store.folder(judged.parent) / EMBEDDINGS).unlink()
+    assert plan_summary(plan, store, 1)["trained_again"] == 0  # nothing left to judge
+    del store.records[judged.id]
+    (store.folder(judged.id) / "record.json").unlink()
+    assert [node.id for node in trained_again(plan.missing(store), store)] == [judged.parent]
+    summary = plan_summary(plan, store, 1)
+    assert (summary["trained_again"], summary["trainings_missing"]) == (1, 0)
+    assert summary["seconds"] > 5e3  # as long as such trainings took
+    list(run_nodes([judged], store, 1, lambda line: None))
+    assert store.has_files(judged.parent) and plan_summary(plan, store, 1)["runnable_here"] == 0
 
 
 def test_revision_makes_old_records_stale(toy, monkeypatch):

@@ -10,8 +10,8 @@ import torch
 from hypersphere.errors import UserError
 from hypersphere.evaluation.embeddings import Embeddings
 from hypersphere.execute import run_nodes
-from hypersphere.store import Store
-from hypersphere.training.train import EMBEDDINGS, MODEL, check_same
+from hypersphere.store import EMBEDDINGS, MODEL, Store
+from hypersphere.training.train import check_same
 from tests.runs import equal, lose_files, quietly, weights
 
 

@@ -12,11 +12,12 @@ from torch.nn import functional as F
 from hypersphere import losses
 from hypersphere.devices import DEVICES
 from hypersphere.errors import UserError
+from hypersphere.store import EMBEDDINGS, MODEL
 from hypersphere.training import several
 from hypersphere.training.images import share_of
 from hypersphere.training.learner import Learner
 from hypersphere.training.resume import RESUME
-from hypersphere.training.train import EMBEDDINGS, MODEL, train
+from hypersphere.training.train import train
 from tests.runs import quietly
 
 # Steps so small that rounding does not grow within the test; a slip in the gradients, the order of

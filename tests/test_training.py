@@ -16,10 +16,10 @@ import hypersphere
 from hypersphere.config import Evaluation, compose, split_config
 from hypersphere.errors import UserError
 from hypersphere.evaluation.embeddings import Embeddings
-from hypersphere.store import Store
+from hypersphere.store import EMBEDDINGS, MODEL, Store
 from hypersphere.training import train as module
 from hypersphere.training.resume import RESUME
-from hypersphere.training.train import EMBEDDINGS, MODEL, load_network, train
+from hypersphere.training.train import load_network, train
 from tests.runs import equal, lose_files, quietly, weights
 
 # Everything that a resumed run could lose: momentum, a decayed rate, augmentation's draws.

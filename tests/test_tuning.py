@@ -11,11 +11,11 @@ from hypersphere.data.load import load
 from hypersphere.data.splits import Split, base_novel, by_count, support
 from hypersphere.errors import UserError
 from hypersphere.evaluation.embeddings import Embeddings
-from hypersphere.store import Store
+from hypersphere.store import EMBEDDINGS, MODEL, Store
 from hypersphere.training.images import SmallImages, chosen_images
 from hypersphere.training.learner import Learner
 from hypersphere.training.start import start_from
-from hypersphere.training.train import EMBEDDINGS, MODEL, train
+from hypersphere.training.train import train
 
 BASE, NOVEL = tuple(range(6)), (6, 7, 8, 9)
 TINY = ("split=base_novel", "split.num_base=6", "backbone.filters=[4,4]", "backbone.dim=8",

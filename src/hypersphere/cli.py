@@ -154,6 +154,8 @@ def _plan(options: argparse.Namespace) -> None:
         f"evaluations and computations: {summary['other_nodes']},"
         f" {summary['other_nodes_missing']} missing"
     )
+    if again := summary["trained_again"]:
+        print(f"trained again first: {again}, whose records are here but not their weights")
     if summary["stale"]:
         print(f"stale: {summary['stale']} finished runs were made before a fix and no longer count")
     missing = summary["trainings_missing"] + summary["other_nodes_missing"]

@@ -17,7 +17,7 @@ from hypersphere import provenance
 from hypersphere.config import Computation, Evaluation, Node, Training
 from hypersphere.errors import ContradictedError, UserError
 from hypersphere.files import disk_trouble
-from hypersphere.store import Store, artifacts
+from hypersphere.store import EMBEDDINGS, Store, artifacts
 from hypersphere.store.records import Record
 
 Say = Callable[[str], None]
@@ -165,7 +165,7 @@ def _work_out(node: Evaluation | Computation, store: Store) -> dict[str, Any]:
     import torch
 
     from hypersphere.evaluation.embeddings import Embeddings
-    from hypersphere.training.train import EMBEDDINGS, load_network
+    from hypersphere.training.train import load_network
     from hypersphere.training.trained import TrainedNetwork
 
     training, folder = node.training, store.folder(node.training.id)

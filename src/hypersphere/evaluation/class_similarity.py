@@ -8,7 +8,6 @@ from typing import Annotated
 import numpy as np
 import torch
 from pydantic import Field
-from scipy.stats import spearmanr
 from torch.nn import functional as F
 
 from hypersphere import losses
@@ -16,6 +15,7 @@ from hypersphere.data.splits import Split
 from hypersphere.evaluation.embeddings import Embeddings
 from hypersphere.evaluation.novel import Findings
 from hypersphere.heads import Head
+from hypersphere.ranks import rank_correlation
 
 
 def class_similarity(
@@ -62,7 +62,7 @@ def class_similarity(
     correct = predicted == labels
     found: Findings = {
         "accuracy": correct.double().mean().item(),
-        "spearman": _spearman(pairs.numpy(), counts.numpy()),
+        "spearman": rank_correlation(pairs.numpy(), counts.numpy()),
         "vectors/mean": pairs.mean().item(),
         "vectors/largest": pairs.max().item(),
         "cosine/predicted": at_predicted.mean().item(),
@@ -83,9 +83,3 @@ def class_similarity(
         "confusions": confusions.numpy().astype(np.int32),
     }
     return found
-
-
-def _spearman(a: np.ndarray, b: np.ndarray) -> float:
-    if len(np.unique(a)) < 2 or len(np.unique(b)) < 2:
-        return float("nan")
-    return float(spearmanr(a, b).statistic)

@@ -9,7 +9,6 @@ from typing import Annotated
 import numpy as np
 import torch
 from pydantic import Field
-from sklearn.metrics import silhouette_score
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -53,6 +52,9 @@ def geometry(
     `embeddings` (n, dim) float16, `labels` (n,), the trained `class_vectors` (classes, dim), and
     `targets` where the head has some.
     """
+    # Here and not above: scikit-learn takes a second to load, and who plans runs needs none of it.
+    from sklearn.metrics import silhouette_score
+
     seen = torch.tensor(split.seen)
     tested = torch.isin(embeddings.test_labels, seen).nonzero().flatten()
     z = embeddings.test[tested].double()

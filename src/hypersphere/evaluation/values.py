@@ -7,12 +7,12 @@ from typing import Annotated
 import numpy as np
 import torch
 from pydantic import Field
-from scipy.stats import spearmanr
 
 from hypersphere.data.splits import Split
 from hypersphere.evaluation.embeddings import Embeddings
 from hypersphere.evaluation.novel import Findings
 from hypersphere.heads import ValueHead
+from hypersphere.ranks import rank_correlation
 from hypersphere.seeds import generator
 
 
@@ -49,9 +49,7 @@ def values(
     found: Findings = {
         "mae": _mean_error(predicted, truth),
         "constant": _mean_error(median, truth),
-        "spearman": float("nan")
-        if predicted.min() == predicted.max()
-        else float(spearmanr(predicted.numpy(), truth.numpy()).statistic),
+        "spearman": rank_correlation(predicted.numpy(), truth.numpy()),
     }
     if head.classifies:
         found["accuracy"] = (head.classify(z) == labels).double().mean().item()

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from hypersphere.config import Evaluation, Node
-from hypersphere.papers.costs import seconds_of
+from hypersphere.config import Node
+from hypersphere.papers.costs import seconds_of, to_do, trained_again
 from hypersphere.papers.planned import Plan, PlannedCell, PlannedItem
 from hypersphere.papers.spec import Paper, published_rows
 from hypersphere.reporting.cells import select_cells
@@ -119,9 +119,9 @@ def _chosen(
 
 
 def _costs(plan: Plan, store: Store) -> dict[str, float]:
-    """Seconds of each missing node that can be run here and whose time past records tell."""
-    unready = plan.unready(store)
-    seconds = seconds_of(plan.missing(store), store)
+    """Seconds of each node to do that can be run here and whose time past records tell."""
+    unready, missing = plan.unready(store), plan.missing(store)
+    seconds = seconds_of([*missing, *trained_again(missing, store)], store)
     return {
         node_id: value if value is not None else QUICK
         for node_id, value in seconds.items()
@@ -130,14 +130,10 @@ def _costs(plan: Plan, store: Store) -> dict[str, float]:
 
 
 def _needs(cell: PlannedCell, store: Store) -> frozenset[str]:
-    """Missing nodes of a cell's primary variant, with what they start from."""
-    found = set[str]()
-    for first in cell.only("").every_node():
-        node: Node | None = first
-        while node is not None and store.get(node.id) is None:
-            found.add(node.id)
-            node = node.training if isinstance(node, Evaluation) else getattr(node, "base", None)
-    return frozenset(found)
+    """Nodes to do for a cell's primary variant, with what they start from."""
+    return frozenset(
+        found.id for node in cell.only("").every_node() for found in to_do(node, store)
+    )
 
 
 def _has_verdict(item: PlannedItem, cell: PlannedCell) -> bool:

@@ -5,12 +5,30 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from hypersphere.config import Node
+from hypersphere.config import Evaluation, Node
 from hypersphere.data.facts import DATASETS
 from hypersphere.store import Store
+
+
+def to_do(node: Node, store: Store) -> Iterator[Node]:
+    """What has to be worked out for the record of `node`: itself, unless it is there, and what it
+    rests on. A training of which the record alone is here is trained again for what rests on it."""
+    done, found = store.get(node.id) is not None, node
+    while not done:
+        yield found
+        parent = found.training if isinstance(found, Evaluation) else getattr(found, "base", None)
+        if parent is None:
+            return
+        done, found = store.has_files(parent.id), parent
+
+
+def trained_again(nodes: Iterable[Node], store: Store) -> list[Node]:
+    """Those trainings of which the record is here, but not the weights that `nodes` rest on."""
+    every = {found.id: found for node in nodes for found in to_do(node, store)}
+    return [node for node in every.values() if store.get(node.id) is not None]
 
 
 def expected_seconds(nodes: Iterable[Node], store: Store) -> tuple[float, int]:

@@ -24,6 +24,8 @@ from hypersphere.reporting.kinds import Dots, Plot
 PRESETS = ("quick", "small", "paper")
 Preset = Literal["quick", "small", "paper"]
 Protocol = Literal["exact", "shortened", "substitute"]
+# libyaml's reader where there is one: ten times as fast, and the same values.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 NOT_KEYS = ("paper", "table", "value", "std", "note")  # columns of a published CSV that are no keys
 NOT_ITEMS = ("about", "ablations", "claims", "recipe", *PRESETS)  # files beside the items
 
@@ -358,7 +360,7 @@ def _items(file: Path) -> dict[str, ItemSpec]:
 
 def _read(file: Path) -> Any:
     try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
+        return yaml.load(file.read_text(encoding="utf-8"), _LOADER)
     except FileNotFoundError:
         raise UserError(f"{file}: missing; every paper needs one") from None
     except yaml.YAMLError as error:

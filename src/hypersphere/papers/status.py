@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from hypersphere.papers.budget import Budget
-from hypersphere.papers.costs import expected_seconds
+from hypersphere.papers.costs import expected_seconds, trained_again
 from hypersphere.papers.planned import Plan, blocked, stale, trained_for
 from hypersphere.progress import duration
 from hypersphere.store import Store
@@ -25,7 +25,8 @@ def plan_summary(plan: Plan, store: Store, workers: int) -> dict[str, Any]:
     reasons = {f"{i.paper.key} {i.spec.name}": r for i in unfinished if (r := blocked(i))}
     unready = plan.unready(store)
     runnable = [node for node in missing if node.id not in unready]
-    seconds, unknown = expected_seconds(runnable, store)
+    again = trained_again(runnable, store)
+    seconds, unknown = expected_seconds([*runnable, *again], store)
     known = not math.isnan(seconds)
     return {
         "items": len(plan.items),
@@ -34,6 +35,7 @@ def plan_summary(plan: Plan, store: Store, workers: int) -> dict[str, Any]:
         "trainings": len(plan.trainings()),
         "shared": plan.requested() - len(plan.trainings()),
         "trainings_missing": sum(node.identity()["kind"] == "training" for node in missing),
+        "trained_again": len(again),
         "other_nodes": len(plan.nodes) - len(plan.trainings()),
         "other_nodes_missing": sum(node.identity()["kind"] != "training" for node in missing),
         "runnable_here": len(runnable),

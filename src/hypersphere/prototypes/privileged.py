@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.polynomial import chebyshev
-from scipy.stats import spearmanr
 from torch import Tensor
 from torch.nn import functional as F
 
 from hypersphere.prototypes.optimal import check_size
 from hypersphere.prototypes.published import descend, random_points, separation_loss
+from hypersphere.ranks import rank_correlation
 
 TERMS = 14  # of the expansion: the loss is right to 1e-9 or so
 
@@ -50,7 +50,7 @@ def order_kept(points: Tensor, vectors: Tensor) -> float:
     above = tuple(torch.triu_indices(len(points), len(points), 1))
     units = (F.normalize(torch.as_tensor(each).double(), dim=1) for each in (points, vectors))
     cosines = [(unit @ unit.T)[above].numpy() for unit in units]
-    return float(spearmanr(*cosines).statistic)
+    return rank_correlation(*cosines)
 
 
 class RankingLoss:

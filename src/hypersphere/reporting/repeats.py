@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from statistics import fmean, stdev
 
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from hypersphere.reporting.verdicts import MIN_UNITS, by_interval
 
@@ -37,7 +37,7 @@ def _until(
         return None
     mean, spread = fmean(differences), stdev(differences)
     for n in range(max(MIN_UNITS, len(differences)), MOST + 1):
-        half = float(student_t.ppf(0.95, n - 1)) * spread / math.sqrt(n)
+        half = float(stdtrit(n - 1, 0.95)) * spread / math.sqrt(n)
         if decided(n, mean - half, mean + half):
             return n
     return None

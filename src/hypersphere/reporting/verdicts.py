@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from hypersphere.reporting.cells import Cell, Item
 
@@ -64,7 +64,7 @@ def interval(differences: Sequence[float], level: float = 0.90) -> tuple[float, 
     if n < 2 or not all(math.isfinite(value) for value in differences):
         return None
     mean = fmean(differences)
-    half = float(student_t.ppf((1 + level) / 2, n - 1)) * stdev(differences) / math.sqrt(n)
+    half = float(stdtrit(n - 1, (1 + level) / 2)) * stdev(differences) / math.sqrt(n)
     return mean - half, mean + half
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hypersphere.errors import UserError, did_you_mean
 from hypersphere.files import disk_trouble, sha256_of
 from hypersphere.store.records import Record, encode
-from hypersphere.store.store import Store
+from hypersphere.store.store import MODEL, Store
 
 if TYPE_CHECKING:
     from hypersphere.config import Training
@@ -126,7 +126,6 @@ def _training(record: Record) -> Training:
 def _weights(record: Record, training: Training, store: Store, retrain: bool) -> tuple[Path, str]:
     """The run's weights and their sha256: the record's, or those of a training that was done again
     and gave its numbers."""
-    from hypersphere.training.start import MODEL
     from hypersphere.training.train import train
 
     run_id, recorded = record["run_id"], record["files"][MODEL]

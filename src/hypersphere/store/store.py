@@ -15,6 +15,7 @@ from hypersphere.store.records import Record, decode, encode, read_lines
 from hypersphere.store.states import State
 
 RECORD = "record.json"
+MODEL, EMBEDDINGS = "model.safetensors", "embeddings.safetensors"  # of a finished training
 
 
 class Store:
@@ -48,6 +49,13 @@ class Store:
         if run_id not in self.records and file.exists() and (record := self._read(file)):
             self.records[run_id] = record
         return self.records.get(run_id)
+
+    def has_files(self, run_id: str) -> bool:
+        """Whether a training is finished and its weights and embeddings are here, which do not
+        travel with the records: what rests on it needs no training of it again."""
+        folder = self.folder(run_id)
+        files = all((folder / name).exists() for name in (MODEL, EMBEDDINGS))
+        return files and self.get(run_id) is not None
 
     def beginning(self, text: str) -> list[Record]:
         """The finished runs whose ids begin with `text`, in the order of their ids."""

@@ -21,7 +21,7 @@ def pictures(training: Training, folder: Path) -> Iterator[tuple[str, Figure]]:
     principal axes. `class_vectors`: cosines (classes, classes) of heads that have them.
     """
     from hypersphere.evaluation.embeddings import Embeddings
-    from hypersphere.training.start import EMBEDDINGS, MODEL
+    from hypersphere.store import EMBEDDINGS, MODEL
     from hypersphere.training.train import load_network
 
     if not all((folder / name).exists() for name in (EMBEDDINGS, MODEL)):

@@ -12,12 +12,11 @@ from hypersphere.config import Training, check_training
 from hypersphere.errors import UserError
 from hypersphere.evaluation.embeddings import Embeddings
 from hypersphere.files import sha256_of
-from hypersphere.store import Store
+from hypersphere.store import EMBEDDINGS, MODEL, Store
 from hypersphere.training.images import chosen_images
 from hypersphere.training.network import Network
 from hypersphere.training.resume import Say
 
-MODEL, EMBEDDINGS = "model.safetensors", "embeddings.safetensors"  # of a finished run
 VECTORS, SCALE = "head.class_vectors", "head.scale"
 
 

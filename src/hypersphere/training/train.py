@@ -16,7 +16,7 @@ from hypersphere.config import Training
 from hypersphere.devices import devices
 from hypersphere.errors import ContradictedError
 from hypersphere.files import sha256_of, write_atomically, write_text
-from hypersphere.store import Store
+from hypersphere.store import EMBEDDINGS, MODEL, Store
 from hypersphere.store.agreement import disagreement
 from hypersphere.store.records import Record
 from hypersphere.training import compiled, module, packed, several
@@ -26,7 +26,7 @@ from hypersphere.training.learner import FEW, WATCHED, Learner
 from hypersphere.training.network import Network, embed
 from hypersphere.training.packed import Ready
 from hypersphere.training.resume import RESUME, Say
-from hypersphere.training.start import EMBEDDINGS, MODEL, start_from
+from hypersphere.training.start import start_from
 
 NUMBERS = ("loss", "validation_loss", *WATCHED, FEW)  # of an epoch that are no times
 
@@ -56,8 +56,9 @@ def steps_of(
     folder = store.folder(training.id)
 
     def done() -> bool:
-        files = all((folder / name).exists() for name in (MODEL, EMBEDDINGS))
-        return store.get(training.id) is not None and (files or not need_files)
+        if need_files:
+            return store.has_files(training.id)
+        return store.get(training.id) is not None
 
     if done():
         return store.records[training.id]

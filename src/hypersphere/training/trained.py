@@ -40,7 +40,7 @@ class TrainedNetwork:
 
     @cached_property
     def embeddings(self) -> Embeddings:
-        from hypersphere.training.start import EMBEDDINGS
+        from hypersphere.store import EMBEDDINGS
 
         return Embeddings.read(self.folder / EMBEDDINGS)
 

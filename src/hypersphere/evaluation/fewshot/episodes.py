@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy.stats import t
+from scipy.special import stdtrit
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -33,7 +33,7 @@ class Episodes:
     @property
     def interval(self) -> float:
         n = len(self.accuracies)
-        return float(t.ppf(0.975, n - 1) * self.accuracies.std(ddof=1) / n**0.5)
+        return float(stdtrit(n - 1, 0.975) * self.accuracies.std(ddof=1) / n**0.5)
 
 
 @torch.no_grad()
