@@ -8,8 +8,9 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from hypersphere.config import Evaluation, Node
+from hypersphere.config import Node, Training
 from hypersphere.data.facts import DATASETS
+from hypersphere.papers.planned import training_of
 from hypersphere.store import Store
 
 
@@ -19,7 +20,7 @@ def to_do(node: Node, store: Store) -> Iterator[Node]:
     done, found = store.get(node.id) is not None, node
     while not done:
         yield found
-        parent = found.training if isinstance(found, Evaluation) else getattr(found, "base", None)
+        parent = found.base if isinstance(found, Training) else training_of(found)
         if parent is None:
             return
         done, found = store.has_files(parent.id), parent
