@@ -85,9 +85,9 @@ def test_small_trains_what_its_records_hold(plans):
     bases = {t.id for t in plan.trainings() if kind(t)[2] == "base"}
     assert bases == set(SMALL_BASES)
     parents = Counter(t.parent for t in plan.trainings() if t.parent)
-    # tables 1 and 2: 3 n x 5 draws x 2; table 3: 5 x 3 x 2; CIFAR-100 as tables 1 and 2
-    assert parents == {"5e6ac527d5bb": 30 + 30, "828f33750e5d": 30, "0407b617391f": 18}
-    assert len(plan.trainings()) == 140
+    # tables 1 and 2: 3 n x 5 draws x 2; table 3: 5 x 5 x 2; CIFAR-100 as tables 1 and 2
+    assert parents == {"5e6ac527d5bb": 30 + 50, "828f33750e5d": 30, "0407b617391f": 18}
+    assert len(plan.trainings()) == 160
 
 
 def test_tuned_draws_are_those_of_the_evaluation(plans):
