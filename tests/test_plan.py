@@ -94,11 +94,9 @@ def killed():
 
 
 def test_a_killed_process_is_reported_not_raised(toy):
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
-    from hypersphere import execute
+    from hypersphere import execute, processes
     from hypersphere.config import Component, Computation
 
     nodes = [Computation(Component(f"killed {i}", killed, {})) for i in range(3)]
@@ -106,7 +104,7 @@ def test_a_killed_process_is_reported_not_raised(toy):
     assert len(outcomes) == 3
     assert all("was killed" in outcome.error for outcome in outcomes)
     # and what would have been handed to the processes after that
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with processes.pool(1) as pool:
         with pytest.raises(BrokenProcessPool):
             pool.submit(killed).result()
         assert "was killed" in execute._result(execute._submit(pool, nodes[0]), nodes[0]).error
@@ -267,18 +265,15 @@ def test_numbers_show_before_all_trainings_are_done(toy):
 
 
 POOL = """
-import sys, time
-from concurrent.futures import ProcessPoolExecutor
-import multiprocessing
-from hypersphere.execute import _start_worker
+import multiprocessing, time
+from hypersphere import processes
 
 def busy():
     print(multiprocessing.current_process().pid, flush=True)
     time.sleep(600)
 
 if __name__ == "__main__":
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, _start_worker, (None,)) as pool:
+    with processes.pool(1) as pool:
         pool.submit(busy).result()
 """
 

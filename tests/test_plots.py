@@ -1,14 +1,19 @@
 """Pictures of made-up items: what they show, twice the same bytes, nothing where nothing is done."""
 
 import dataclasses
+import os
+from typing import Annotated
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from hypersphere.reporting import plots
+from hypersphere.errors import UserError
+from hypersphere.reporting import drawing, plots
 from hypersphere.reporting.cells import Cell, Item
-from hypersphere.reporting.kinds import Bars, Dots, Lines, Scatter, Schematic
+from hypersphere.reporting.declared import ByKey
+from hypersphere.reporting.drawing import draw
+from hypersphere.reporting.kinds import Bars, Dots, Lines, Nothing, Scatter, Schematic
 from hypersphere.reporting.plots import bars, lines, scatter, schematic, style
 
 DIAGRAM = {
@@ -35,7 +40,9 @@ PLOTS = {
 }
 
 
-def item(plot=None, arrays=None, units=3, published="", unit="seed", name="figure1", **more):
+def item(
+    plot=None, arrays=None, units=3, published="", unit="seed", name="figure1", margin=0.02, **more
+):
     cells = []
     for data in ("birds", "plants"):
         for k in ("2", "3", "10"):
@@ -46,7 +53,7 @@ def item(plot=None, arrays=None, units=3, published="", unit="seed", name="figur
                 cells.append(Cell(keys, published, "", values, 3, ("r1",), "exact", arrays=found))
     return Item(
         "p", name, "A title that is long enough to need more than one line of a column", "paper",
-        unit, 0.02, ("k",), ("data", "method"), tuple(cells), plot=plot or Dots(), **more,
+        unit, margin, ("k",), ("data", "method"), tuple(cells), plot=plot or Dots(), **more,
     )  # fmt: skip
 
 
@@ -152,3 +159,48 @@ def test_49_series_differ():
 def test_a_plot_names_keys_that_are_there():
     with pytest.raises(ValueError, match="must be distinct key columns"):
         item(LINES.model_copy(update={"x": "epoch"}))
+
+
+@pytest.fixture
+def by_two(monkeypatch):
+    monkeypatch.setattr(drawing, "WORTH", 2)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+
+
+def test_many_are_drawn_beside_this_process_and_are_the_same(by_two, tmp_path, monkeypatch):
+    margin = ByKey[Annotated[float, "of a table"]](by="k", words={"2": 0.1, "3": 0.2, "10": 0.3})
+    items = [item(name=f"figure{number}", margin=margin) for number in range(4)]
+    nothing = item(Nothing(kind="none"), name="table1")
+    here = draw([(each, tmp_path / "here") for each in items[:2]])
+    assert [path.name for path in here] == [
+        f"figure{number}.{kind}" for number in range(2) for kind in ("png", "pdf")
+    ]
+    monkeypatch.setattr(plots.dots, "write", lambda *given: 1 / 0)  # drawn here, it fails
+    with pytest.raises(ZeroDivisionError):
+        draw([(items[0], tmp_path / "here")])
+    beside = draw([(each, tmp_path / "beside") for each in (*items, nothing)])
+    assert [path.name for path in beside[:4]] == [path.name for path in here]
+    assert len(beside) == 8 and not list(tmp_path.rglob("table1*"))
+    for one, other in zip(here, beside, strict=False):
+        assert one.read_bytes() == other.read_bytes()
+
+
+class Fatal:
+    """An item that kills the process that is to draw it."""
+
+    plot = Dots()
+
+    def __reduce__(self):
+        return os._exit, (1,)
+
+
+def test_a_killed_process_is_said_and_the_rest_given_up(by_two, tmp_path):
+    with pytest.raises(UserError, match="killed .*run `hypersphere render` again"):
+        draw([(Fatal(), tmp_path), *((item(), tmp_path) for _ in range(3))])
+
+
+def test_what_an_item_lacks_is_said_from_a_process_too(by_two, tmp_path):
+    taken = tmp_path / "file"
+    taken.write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        draw([(item(name=f"figure{number}"), taken) for number in range(4)])

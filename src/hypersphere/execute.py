@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
-from hypersphere import provenance
+from hypersphere import processes, provenance
 from hypersphere.config import Computation, Evaluation, Node, Training
 from hypersphere.errors import ContradictedError, UserError
 from hypersphere.files import disk_trouble
@@ -88,12 +86,9 @@ def run_nodes(
             yield outcome
         return
     running: dict[Future[Outcome], Node] = {}
-    context = multiprocessing.get_context("spawn")
     # One thread per process must be known before torch is imported there.
     os.environ["OMP_NUM_THREADS"] = "1"
-    with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_start_worker, initargs=(store,)
-    ) as pool:
+    with processes.pool(workers, _start_worker, store) as pool:
         while waiting or running:
             while len(running) < workers:  # a queue would put evaluations behind all trainings
                 if (node := _next(waiting, unfinished, store)) is None:
@@ -242,15 +237,6 @@ def _start_worker(store: Store) -> None:
     global _worker_store
     _worker_store = store
     torch.set_num_threads(1)
-    threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def end_with_parent() -> None:
-    """A worker whose parent was killed would train on, beside whoever takes over."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _work(node: Node) -> Outcome:

@@ -22,10 +22,11 @@ from hypersphere.papers.spec import (
     paper_keys,
     published_rows,
 )
-from hypersphere.reporting import ablation_files, claims, derived, page, plots, tables
+from hypersphere.reporting import ablation_files, claims, derived, page, tables
 from hypersphere.reporting.ablation import Ablation, with_those_beside
 from hypersphere.reporting.cells import Beside, Cell, Item
 from hypersphere.reporting.declared import ByKey
+from hypersphere.reporting.drawing import draw
 from hypersphere.reporting.kinds import Plot
 from hypersphere.store import Store, artifacts, read_lines, write_lines
 from hypersphere.store.records import Record
@@ -84,6 +85,7 @@ def render(plan: Plan, store: Store, preset: str) -> list[Path]:
     wanted = {(planned.paper.key, planned.spec.name) for planned in plan.items}
     written, pictures = [], []
     items: list[Item] = []
+    shown: list[tuple[Item, Path]] = []
     told: list[Ablation] = []
     rows = []
     commands: dict[str, str] = {}
@@ -101,11 +103,12 @@ def render(plan: Plan, store: Store, preset: str) -> list[Path]:
                 continue
             written.append(tables.write(item, folder / "tables" / key)[1])
             if not item.variant:
-                pictures += plots.write(item, folder / "figures" / key) or ()
+                shown.append((item, folder / "figures" / key))
         items += built
         rows += judge_claims(paper(key), preset, built)
         everything = plan_of([*whole.items, *(each.item for each in begun_here)])
         commands |= {training.id: command(training) for training in everything.trainings()}
+    pictures += draw(shown)
     board, report = folder / "claims.csv", folder / "index.html"
     claims.write_claims(rows, board)
     page.write_page(report, preset, items, rows, records, folder / "figures", commands, told)

@@ -33,6 +33,10 @@ class ByKey(pydantic.BaseModel, Generic[T]):
         """Whether something is said of a cell with these keys."""
         return self._value(keys) in self.words
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Pickle finds classes by name, and that of one kind of words (`ByKey[float]`) has none.
+        return ByKey.model_validate, ({"by": self.by, "words": self.words},)
+
     def _value(self, keys: Mapping[str, str]) -> str:
         return JOINED.join(str(keys.get(column)) for column in self.by.split(JOINED))
 

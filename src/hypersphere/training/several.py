@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from hypersphere.config import Training
 from hypersphere.devices import DEVICES
 from hypersphere.errors import UserError
-from hypersphere.execute import end_with_parent
+from hypersphere.processes import watch_parent
 from hypersphere.training import module
 from hypersphere.training.files import FileImages
 from hypersphere.training.images import SmallImages
@@ -109,7 +108,7 @@ def _train(
     number: int, cuda: bool, threads: int, port: int,
 ) -> None:  # fmt: skip
     """What the process `rank` does: train, and if it is the first, write resume points and log."""
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    watch_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the parent's, which ends this
     os.environ |= {
         "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)
