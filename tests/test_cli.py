@@ -52,6 +52,19 @@ def test_bad_words_are_one_line(capsys, words, says):
     assert says in err and err.count("\n") == 1 and err.startswith("hypersphere: ")
 
 
+@pytest.mark.parametrize(
+    ("words", "shows"),
+    [((), "evaluate"), (("data",), "status"), (("store",), "merge"), (("track",), "push")],
+)
+def test_no_word_shows_what_may_follow(capsys, words, shows):
+    with pytest.raises(SystemExit) as end:
+        cli.main(list(words))
+    captured = capsys.readouterr()
+    assert (end.value.code, captured.out) == (2, "")
+    assert shows in captured.err
+    assert captured.err.endswith("which of these?\n")
+
+
 def test_an_item_of_several_papers(capsys):
     _, out, _ = hypersphere(capsys, "plan", "--item", "figure2", "--json")
     assert json.loads(out)["items"] == 5

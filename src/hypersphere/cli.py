@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from hypersphere import __version__, ablate_command, evaluate_command, paths
 from hypersphere.answers import commands as answers_commands
@@ -62,8 +62,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Shows what may follow where nothing does; those of its commands are of its kind."""
+
+    def error(self, message: str) -> NoReturn:
+        if message.endswith((": command", ": action")):  # nothing else is required of these names
+            self.print_help(sys.stderr)
+            self.exit(2, f"\n{self.prog}: which of these?\n")
+        super().error(message)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="hypersphere",
         description="Reproduce five papers on hyperspherical embeddings, number by number.",
         epilog=EXAMPLES,
