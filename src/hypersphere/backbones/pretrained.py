@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from hypersphere.backbones import weights as pretrained
 from hypersphere.backbones.depthwise import Depthwise
-from hypersphere.backbones.torchvision import check_images
+from hypersphere.backbones.torchvision import check_images, models
 from hypersphere.errors import UserError
 
 Positive = Annotated[int, Field(gt=0)]
@@ -87,10 +87,8 @@ def _build(architecture: Architecture) -> tuple[nn.Module, int]:
     """The network without its classes, and how many features it gives."""
     if architecture == "efficientnet_lite0":
         return EfficientNetLite0(), EfficientNetLite0.features
-    from torchvision import models  # takes seconds
-
     choices = {"aux_logits": False, "init_weights": False} if architecture == "googlenet" else {}
-    network = models.get_model(architecture, weights=None, **choices)
+    network = models().get_model(architecture, weights=None, **choices)
     features = network.fc.in_features
     network.fc = nn.Identity()
     return network, features

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -29,11 +31,9 @@ class TorchvisionResNet(nn.Module):
         architecture: Literal["resnet18", "resnet34", "resnet50"],
         dim: Positive | None = None,
     ) -> None:
-        from torchvision import models  # takes seconds, and plans only check the configuration
-
         super().__init__()
         check_images(architecture, channels, size)
-        self.network = getattr(models, architecture)(weights=None)
+        self.network = models().get_model(architecture, weights=None)
         features = self.network.fc.in_features
         self.network.fc = nn.Identity() if dim is None else nn.Linear(features, dim)
         self.dim = dim or features
@@ -41,6 +41,18 @@ class TorchvisionResNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """images: (n, 3, size, size) -> features (n, dim), not normalised."""
         return self.network(images)
+
+
+def models() -> ModuleType:
+    """torchvision's networks, imported when they are built: that takes seconds.
+
+    With some versions (torch 2.6) it brings torch's compiler, which computes as it is imported and
+    fails where tensors have no memory, as when a configuration is checked.
+    """
+    with torch.device("cpu"):
+        from torchvision import models
+
+    return models
 
 
 def check_images(architecture: str, channels: int, size: int) -> None:
