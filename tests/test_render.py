@@ -1,6 +1,7 @@
 """From records to files: verdicts on made-up records, and the committed answer byte for byte."""
 
 import csv
+import difflib
 import filecmp
 import shutil
 from itertools import product
@@ -242,7 +243,10 @@ def test_the_boards_are_current():
     texts = [(CHECKOUT.parent / page).read_text() for page in PAGES]
     for name in found:
         assert any(f"<!-- {name}:begin -->" in text for text in texts), name
-    assert [with_boards(text, found) for text in texts] == texts, "run `make board` and commit it"
+    for text in texts:
+        lines, wanted = text.splitlines(), with_boards(text, found).splitlines()
+        changed = "\n".join(difflib.unified_diff(lines, wanted, n=0, lineterm=""))
+        assert not changed, f"run `make board` and commit it:\n{changed}"
 
 
 def test_nothing_is_drawn_twice(toy, capsys):
