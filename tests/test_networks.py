@@ -1,5 +1,8 @@
 """Networks of the prototype experiments, counted by hand and against torchvision's own."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -217,3 +220,26 @@ def test_new_parameters_orphan_no_run(words, expected):
 )
 def test_what_is_not_neutral_is_another_run(words, changed):
     assert composed(*words).id != composed(*words, changed).id
+
+
+WATCHED = """
+import sys, torch
+
+class Watch:
+    def find_spec(self, name, *rest):
+        if name == "torchvision":
+            print(torch.empty(0).device.type)
+
+sys.meta_path.insert(0, Watch())
+from hypersphere.backbones.torchvision import models
+with torch.device("meta"):
+    models()
+"""
+
+
+def test_torchvision_is_imported_with_memory_where_networks_are_checked_without():
+    """torch 2.6 computes while torchvision is imported, and failed."""
+    said = subprocess.run(
+        [sys.executable, "-c", WATCHED], capture_output=True, text=True, check=True
+    )
+    assert said.stdout == "cpu\n"

@@ -199,7 +199,7 @@ def test_a_killed_process_is_said_and_the_rest_given_up(by_two, tmp_path):
         draw([(Fatal(), tmp_path), *((item(), tmp_path) for _ in range(3))])
 
 
-def test_what_an_item_lacks_is_said_from_a_process_too(by_two, tmp_path):
+def test_a_folder_that_takes_no_file_is_said_from_a_process_too(by_two, tmp_path):
     taken = tmp_path / "file"
     taken.write_text("")
     with pytest.raises(UserError, match="cannot be written"):

@@ -244,8 +244,8 @@ def test_the_boards_are_current():
     for name in found:
         assert any(f"<!-- {name}:begin -->" in text for text in texts), name
     for text in texts:
-        lines, wanted = text.splitlines(), with_boards(text, found).splitlines()
-        changed = "\n".join(difflib.unified_diff(lines, wanted, n=0, lineterm=""))
+        lines, wanted = (page.splitlines(True) for page in (text, with_boards(text, found)))
+        changed = "".join(difflib.unified_diff(lines, wanted, n=0))
         assert not changed, f"run `make board` and commit it:\n{changed}"
 
 

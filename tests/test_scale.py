@@ -1,11 +1,13 @@
 """What measures scale measures, and the page about it says what was measured."""
 
 import importlib
+from collections import Counter
 
 import pytest
 
 from hypersphere import losses, paths
 from hypersphere.data import load
+from hypersphere.training import files
 
 pytestmark = pytest.mark.skipif(not paths.in_checkout(), reason="scripts/ is part of a checkout")
 DOCS = paths.root() / "docs"
@@ -63,7 +65,28 @@ def test_image_files_are_gone_through_with_and_without_keeping_them(bench, monke
     monkeypatch.setenv("HYPERSPHERE_DATA", "elsewhere")  # both are set by the measuring
     monkeypatch.setenv("HYPERSPHERE_DECODED_GB", "1")
     monkeypatch.setattr(load, "check_files", load.check_files)
-    found = bench("scale_files").measure(60)
+    scale_files, work, during = bench("scale_files"), Counter(), []
+    decode, content, seconds = files.Base.decode, load.file_content, scale_files.seconds
+
+    def counted(name, function):
+        def call(*given):
+            work[name] += 1
+            return function(*given)
+
+        return call
+
+    def timed(once, turns):
+        work.clear()
+        taken = seconds(once, turns)
+        during.append((work["hashed"], work["decoded"]))
+        return taken
+
+    monkeypatch.setattr(files.Base, "decode", counted("decoded", decode))
+    monkeypatch.setattr(load, "file_content", counted("hashed", content))
+    monkeypatch.setattr(scale_files, "seconds", timed)
+    found = scale_files.measure(60)
+    # what each time is of: the first use, later ones, decoding each image, none, a large one
+    assert during == [(1, 0), (0, 0), (0, 60), (0, 0), (0, 10)]
     assert found["images"] == 60 and found["megabytes_on_disk"] > 0.3
     measured = ("listed_seconds", "hashed_seconds", "streamed_images_per_second")
     assert all(found[name] > 0 for name in (*measured, "kept_images_per_second"))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 
@@ -15,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from benches.data import CIFAR, PilImages, cifar, pil_transform
 from benches.measure import Variants
+from hypersphere import processes
 from hypersphere.config import compose, split_config
 from hypersphere.training import module
 from hypersphere.training.callbacks import quiet
@@ -62,7 +61,7 @@ class Some:
 def whole_loop(work: Work) -> Variants:
     """One run on both cores, and two of one thread each, beside the published style: PIL images
     through two workers, float32, channels first, the loss fetched at every step."""
-    pool = ProcessPoolExecutor(CORES, multiprocessing.get_context("spawn"), _one_thread, (work,))
+    pool = processes.pool(CORES, _one_thread, work)
 
     def packed(*, compiled: bool) -> int:
         return sum(pool.map(_packed_turn, [compiled] * CORES))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hypersphere import paths
+from hypersphere.backbones.torchvision import models
 from hypersphere.errors import UserError, did_you_mean
 
 # architecture -> module that carries its weights, the file in it, and its distribution
@@ -109,6 +110,4 @@ def _path(architecture: str, weights: str, file: str) -> Path:
 
 def _published(architecture: str) -> list[tuple[str, str]]:
     """Name and URL of each of torchvision's weights."""
-    from torchvision import models  # takes seconds
-
-    return [(one.name, one.url) for one in models.get_model_weights(architecture)]
+    return [(one.name, one.url) for one in models().get_model_weights(architecture)]
