@@ -224,11 +224,6 @@ def test_runs_of_no_paper_are_pushed_by_their_ids(trained, capsys):
     assert f"did you mean {run_id}" in capsys.readouterr().err.replace("'", "").replace("`", "")
 
 
-def test_importing_the_command_does_not_import_wandb():
-    code = "import sys, hypersphere.cli; sys.exit('wandb' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-
-
 def test_a_view_holds_a_papers_runs_and_the_numbers_of_its_items(trained):
     plan, store = trained
     (view,) = views(plan, store, "somebody", "ours")

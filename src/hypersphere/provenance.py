@@ -10,10 +10,12 @@ import time
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypersphere import __version__, paths
-from hypersphere.config import Node
+
+if TYPE_CHECKING:
+    from hypersphere.config import Node
 
 SCHEMA = 1  # of a record; raised when a reader of old records would misread a new one
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy", "scikit-learn")
