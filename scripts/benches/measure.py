@@ -15,7 +15,7 @@ import numpy as np
 from hypersphere import paths, provenance
 from hypersphere.files import write_text
 
-Variants = dict[str, Callable[[], int]]  # each does some work and says how much
+Variants = dict[str, Callable[[], float]]  # each does some work and says how much
 
 
 class Bench:
@@ -50,12 +50,13 @@ class Bench:
                 done = once()
                 if turn:
                     rates[name].append(done / (time.perf_counter() - started))
-        print(f"\n{title}\n{'':<36}{f'{unit} min':>12}{'median':>12}{'max':>12}{'ratio':>8}")
+        print(f"\n{title}\n{'':<36}{f'{unit} min':>12}{'median':>12}{'max':>12}{'ratio':>11}")
         first, kept = np.array(next(iter(rates.values()))), {}
         for name, found in rates.items():
             ratio = statistics.median(np.array(found) / first)
             low, mid, high = min(found), statistics.median(found), max(found)
-            print(f"{name:<36}{low:>12,.0f}{mid:>12,.0f}{high:>12,.0f}{ratio:>8.2f}", flush=True)
+            rate = "".join(f"{x:>12,.0f}" if low >= 10 else f"{x:>12.3g}" for x in (low, mid, high))
+            print(f"{name:<36}{rate}{ratio:>11,.2f}", flush=True)
             kept[name] = {"min": low, "median": mid, "max": high, "ratio": ratio}
         came_out = quality()
         if came_out:
