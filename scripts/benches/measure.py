@@ -78,6 +78,10 @@ class Bench:
 
     def _keep(self, title: str, found: dict[str, Any]) -> None:
         known = json.loads(self.file.read_text()) if self.file.exists() else {"lines": {}}
+        more = len(known["lines"].get(title, {}).get("rows", []))
+        if more > len(found.get("rows", ())) > 0:  # a page is drawn from the largest sizes
+            print(f"  (the file keeps its {more} sizes: --scale measures them all again)")
+            return
         known |= {"machine": self.machine, "versions": provenance.versions()}
         # What is true of the moment goes with the line: how busy the machine was, and by what code.
         found |= {"load": round(os.getloadavg()[0], 1), "commit": provenance.git()["commit"]}
