@@ -1,6 +1,7 @@
-"""What measures scale measures, and the page about it says what was measured."""
+"""What measures scale measures, and the pages about it and speed say what was measured."""
 
 import importlib
+import json
 from collections import Counter
 
 import pytest
@@ -30,6 +31,16 @@ def test_the_page_says_what_was_measured(bench):
     text = (DOCS / "scale.md").read_text()
     assert bench("scale_page").page(text, measured_file()) == text
     assert (DOCS / "scale.png").stat().st_size > 10_000
+
+
+def test_the_page_about_speed_says_what_was_measured_on_each_processor(bench):
+    speed = bench("speed_page")
+    text = speed.PAGE.read_text()
+    assert speed.page(text) == text
+    files = list(speed.MEASURED.glob("*.json"))
+    assert files and text.count(":begin -->") == len(files)
+    titles = {title for file in files for title in json.loads(file.read_text())["lines"]}
+    assert all(any(title.startswith(begins) for title in titles) for begins, _, _ in speed.TARGETS)
 
 
 def test_the_picture_is_drawn_from_the_file(bench, tmp_path):

@@ -9,7 +9,6 @@ follows from the largest measured one, in proportion.
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
+
+from hypersphere.reporting.board import replace_block
 
 DOCS = Path(__file__).parents[2] / "docs"
 INATURALIST = 579_184  # training images of iNaturalist 2017
@@ -114,11 +115,7 @@ def _text(value: Any, key: str) -> str:
 def page(text: str, file: Path) -> str:
     """The page with its tables brought up to date."""
     for name, rows in tables(file).items():
-        block = re.compile(rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
-        if not block.search(text):
-            raise SystemExit(f"scale.md has no place for the table {name}")
-        filled = markdown(name, rows)
-        text = block.sub(lambda found, filled=filled: f"{found[1]}{filled}\n{found[2]}", text)
+        text = replace_block(text, name, markdown(name, rows))
     return text
 
 
