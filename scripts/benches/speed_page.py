@@ -44,7 +44,7 @@ def table(measured: dict[str, Any]) -> str:
         f"**{machine['processor']}**, {machine['cores']} cores, {fast}; medians of rounds in"
         " which the variants take turns.",
         "",
-        "| what | beside | ours | times as fast | aimed at |",
+        "| what | first | another | times as fast | aimed at |",
         "| --- | --- | --- | --- | --- |",
     ]
     return "\n".join([*rows, *_rows(measured["lines"], machine)])
