@@ -63,12 +63,12 @@ def main() -> None:
             lambda dim=dim: few_shot.few_shot_settings(dim),
             "settings/s",
         )
-    for dim in (3, 10, 25, 100):
+    for classes, dim in ((100, 3), (100, 5), (100, 10), (100, 25), (100, 100), (1000, 100)):
         line(
-            f"prototypes, 100 classes in {dim} dimensions",
-            lambda dim=dim: placement.placed(dim),
+            f"prototypes, {classes:,} classes in {dim} dimensions",
+            lambda at=(classes, dim): placement.placed(*at),
             "placed/s",
-            lambda dim=dim: placement.largest_cosines(dim),
+            lambda at=(classes, dim): placement.largest_cosines(*at),
         )
     for classes in (100, 200):
         line(

@@ -54,7 +54,8 @@ def _rows(lines: dict[str, Any], machine: dict[str, Any]) -> Iterator[str]:
     for title, line in lines.items():
         (first, base), *others = line.get("variants", {"": {}}).items()
         beside = f"{first}: {_number(base['median'])} {line['unit']}" if others else ""
-        said = f"{title} | {beside}"
+        came_out = ", ".join(f"{k} {v:.3f}" for k, v in line.get("quality", {}).items())
+        said = f"{title}{came_out and f' (largest cosine: {came_out})'} | {beside}"
         for name, found in others:
             yield (
                 f"| {said} | {name}: {_number(found['median'])} | {_number(found['ratio'])}"
