@@ -1,13 +1,14 @@
-"""The tables of docs/speed.md, from the files of all processors that were measured.
+"""The tables of docs/speed.md, from the files of the processors that it is about.
 
 python scripts/benches/speed_page.py
 
-Each stands between marks in the page, whose text is written by hand.
+Each stands between marks that name its file, in a page whose text is written by hand.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,9 +79,10 @@ def _number(value: float) -> str:
 
 
 def page(text: str) -> str:
-    """The page with the table of each processor's file brought up to date."""
-    for file in sorted(MEASURED.glob("*.json")):
-        text = replace_block(text, file.stem, table(json.loads(file.read_text())))
+    """The page with the tables between its marks brought up to date."""
+    for name in re.findall(r"<!-- (\S+):begin -->", text):
+        measured = json.loads((MEASURED / f"{name}.json").read_text())
+        text = replace_block(text, name, table(measured))
     return text
 
 
