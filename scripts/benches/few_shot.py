@@ -58,10 +58,10 @@ def draws_of_classes() -> Variants:
             one(size, 0)  # a draw of each size stands for its 30
         return len(sizes)
 
-    fast_pass = passing(training("bf16"), (1, 28), len(test_y))
+    embed = passing(training("bf16"), (1, 28), len(test_y))
 
     def passes() -> int:
-        fast_pass()
+        embed()
         one(30, 0)
         return 1
 
