@@ -1,7 +1,7 @@
 """Claims: a paper's statements, each split into paired one-sided comparisons of cells.
 
 A spec names the `item` and the `claim` of a published row and one part, or several under `parts`
-(comparisons.py), or with `note` why there is nothing to compare. Where a preset sets out to run
+(comparisons), or with `note` why there is nothing to compare. Where a preset sets out to run
 only some rows of a table, a part says so (`presets: {small: {where: {n_shot: [1, 5, 20]}}}`: added
 to its `where`; other keys are replaced), and the spec's `scope` says it to the reader.
 """

@@ -46,7 +46,7 @@ class Largest(pydantic.BaseModel):
 
     tables: names of the items. where: key -> value or values of the cells that count. gains, over:
     not the cells' numbers but the relative gains of those with these keys over the best of the
-    others, as the claims have it (comparisons.py); with `relative: false` the differences. scale:
+    others, as the claims have it (comparisons); with `relative: false` the differences. scale:
     into the printed unit.
     """
 

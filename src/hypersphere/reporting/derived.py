@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hypersphere.reporting.cells import PROTOCOLS, Cell
-from hypersphere.reporting.comparisons import Values, gains, largest_of
+from hypersphere.reporting.comparisons.gains import gains, largest_of
+from hypersphere.reporting.comparisons.paired import Values
 from hypersphere.reporting.declared import Largest
 
 

@@ -1,0 +1,116 @@
+"""The parts of a claim: what is compared with what, over the same units.
+
+A part names `tables` (or figures, by item) and optionally `where` (key -> value or values), and one
+of these kinds, of which those that compare with a number (`above`, `below`, `equals`, `gains`) are
+open unless the protocol is the paper's:
+
+* `greater` with `than`: cells with these keys against those that agree in every other key; `by`: at
+  least so much greater (negative: not much less), in the table's unit; `any: true`: in at least one
+  place (one comparison per table); `on_average: true`: in the mean over all places, unit by unit;
+  `with`: another table of the same keys whose cells are compared too, where both have the same
+  protocol;
+* `differs` with `than` and `by`: these cells and those, whichever is greater: supported when the
+  90 % interval of the difference lies wholly outside +-by, contradicted when it lies inside;
+* `agrees` with `than` and `by`: the other way round, no farther apart than that;
+* `falls` or `rises`: adjacent cells along a numeric key; `beside`: keys that change with it; with
+  `gain` and `over` not the cells' values but the relative gains of those over these;
+* `above` or `below`: every cell against a number; `shortened: true` where that number holds for
+  any training (the bound of a function, half the way to the next target);
+* `equals`: key column -> {its value: the number}, for numbers without chance;
+* `wider` with `than`: the spread (largest minus smallest, mean over all other keys) `over` a key
+  among the cells `where`, against another spread;
+* `diverges`: cells with these keys have no number, or (`or_below`) not more than chance gives;
+* `tolerates` a numeric key, with `more` and `than`: those cells against these, over all values of
+  the key (robustness.py);
+* `gains` with `over` and `reaches`: the relative gain of cells with these keys over the best of the
+  others reaches a number in at least one place (one comparison per table);
+* `leads` with `over`, `more_at` and `than_at`: by how much cells with these keys lead those others
+  is more in one place than in another (`with`: of another table).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypersphere.reporting.cells import Cell, Item, select_cells
+from hypersphere.reporting.comparisons import numbers, orders
+from hypersphere.reporting.comparisons.paired import Comparison, Part
+
+__all__ = ["Comparison", "comparisons"]
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How a kind's comparisons are made, and which words stand beside its own: those it needs, and
+    those it may have."""
+
+    make: Callable[[Sequence[Cell], Part, str, str], list[Comparison]]
+    needs: set[str] = field(default_factory=set)
+    may: set[str] = field(default_factory=set)
+
+
+KINDS = {
+    "greater": _Kind(orders.greater, {"than"}, {"by", "any", "on_average", "with"}),
+    "differs": _Kind(orders.differs, {"than", "by"}),
+    "agrees": _Kind(orders.differs, {"than", "by"}),
+    "falls": _Kind(orders.falls, may={"beside", "gain", "over"}),
+    "rises": _Kind(orders.rises, may={"beside", "gain", "over"}),
+    "above": _Kind(numbers.above, may={"shortened"}),
+    "below": _Kind(numbers.below, may={"shortened"}),
+    "equals": _Kind(numbers.equals),
+    "wider": _Kind(orders.wider, {"than"}),
+    "gains": _Kind(numbers.reaches, {"over", "reaches"}),
+    "leads": _Kind(orders.leads, {"over", "more_at", "than_at"}, {"with"}),
+    "diverges": _Kind(numbers.diverges, may={"or_below"}),
+    "tolerates": _Kind(orders.tolerates, {"more", "than"}),
+}
+
+
+def comparisons(part: Mapping[str, Any], items: Mapping[str, Item], where: str) -> list[Comparison]:
+    """All comparisons of a part. Raises ValueError when it names what does not exist."""
+    kind = _kind(part, where)
+    if not part.get("tables"):
+        raise ValueError(f"{where}: a part names no `tables`")
+    found = []
+    for name in part["tables"]:
+        if name not in items:
+            raise ValueError(f"{where}: no table {name!r}, there are {sorted(items)}")
+        place, unit = f"{where}: {name}", items[name].unit
+        every = [*items[name].cells, *_beside(part, items, items[name], where)]
+        cells = select_cells(every, part.get("where", {}), place)
+        made = kind.make(cells, part, unit, place)
+        if not made:
+            raise ValueError(f"{place}: no two cells to compare in {dict(part)}")
+        found += made
+    return found
+
+
+def _beside(
+    part: Mapping[str, Any], items: Mapping[str, Item], item: Item, where: str
+) -> Sequence[Cell]:
+    """Cells of the table that a part compares `with`."""
+    if (name := part.get("with")) is None:
+        return ()
+    if name not in items or items[name].unit != item.unit:
+        raise ValueError(f"{where}: with: no table {name!r} by {item.unit}")
+    return items[name].cells
+
+
+def _kind(part: Mapping[str, Any], where: str) -> _Kind:
+    names = [name for name in KINDS if name in part]
+    if len(names) == 1:
+        kind = KINDS[names[0]]
+        if kind.needs <= part.keys() <= {"tables", "where", names[0], *kind.needs, *kind.may}:
+            return kind
+    *others, last = (_words(name, kind) for name, kind in KINDS.items())
+    raise ValueError(
+        f"{where}: a part has `tables`, optional `where`, and one of {', '.join(others)} or {last};"
+        f" got {sorted(part)}"
+    )
+
+
+def _words(name: str, kind: _Kind) -> str:
+    beside = " and ".join(f"`{each}`" for each in sorted(kind.needs))
+    return f"`{name}` with {beside}" if beside else f"`{name}`"
