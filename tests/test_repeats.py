@@ -6,9 +6,10 @@ from statistics import fmean, stdev
 import pytest
 from scipy.stats import t as student_t
 
-from hypersphere.papers.undecided import _cells, text
+from hypersphere.papers.undecided import _cells, _verdict, text
 from hypersphere.reporting.cells import Cell, Item
 from hypersphere.reporting.claims import comparisons_of
+from hypersphere.reporting.comparisons import Comparison, comparisons
 from hypersphere.reporting.repeats import MOST, to_judge, to_order
 from hypersphere.reporting.verdicts import judge_item
 
@@ -71,3 +72,25 @@ def test_inconclusive_cells_and_open_comparisons_are_told():
     assert spec is claim and [each.outcome for each in found] == ["open"]
     assert found[0].needs == to_order([0.90 - 0.91, 0.99 - 0.93, 0.95 - 0.97])
     assert "a > b" not in text(rows) and "2 cells and comparisons" in text(rows)
+
+
+def test_when_a_claim_would_be_decided():
+    """Two thirds of its comparisons are enough."""
+    supported, hopeless = Comparison("supported", 3, "seed"), Comparison("open", 3, "seed")
+    soon, late = Comparison("open", 3, "seed", 5), Comparison("open", 3, "seed", 40)
+    assert _verdict([supported, soon, late]) == "with about 5"
+    assert _verdict([soon, soon, late]) == "with about 5"
+    assert _verdict([soon, late, hopeless]) == "with about 40"
+    assert _verdict([supported, hopeless, hopeless, late]) == "only with other runs"
+    assert _verdict([supported, supported, late]) == "holds"
+
+
+def test_what_is_to_agree_or_differ_somewhere_tells_its_needs_too():
+    item = an_item(a=[0.90, 0.99, 0.95], b=[0.91, 0.93, 0.97])
+    part = {"tables": ["table1"], "agrees": {"method": "a"}, "than": {"method": "b"}, "by": 0.03}
+    (found,) = comparisons(part, {"table1": item}, "here")
+    assert found.outcome == "open"
+    assert found.needs == to_judge([0.90 - 0.91, 0.99 - 0.93, 0.95 - 0.97], 0.03)
+    part = {"tables": ["table1"], "greater": {"method": "a"}, "than": {"method": "b"}, "any": True}
+    (found,) = comparisons(part, {"table1": item}, "here")
+    assert found.needs == to_order([0.90 - 0.91, 0.99 - 0.93, 0.95 - 0.97])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from hypersphere.papers.planned import Plan
@@ -9,14 +10,16 @@ from hypersphere.papers.render import judged_items
 from hypersphere.reporting import repeats
 from hypersphere.reporting.cells import Item
 from hypersphere.reporting.claims import comparisons_of
-from hypersphere.reporting.verdicts import as_number, judge_item
+from hypersphere.reporting.comparisons import Comparison
+from hypersphere.reporting.verdicts import as_number, claim_verdict, judge_item
 from hypersphere.store import Store
 
 
 def undecided(plan: Plan, store: Store) -> list[dict[str, Any]]:
     """One row for each inconclusive cell of the plan whose runs are all there, and for each open
-    comparison of a claim on its tables: paper, item, what, unit, n (there) and needs (None: more
-    than can be told). Those that need fewest more come first."""
+    comparison of a claim on its tables: paper, item, what, unit, n (there), needs (None: more than
+    can be told) and, of claims, verdict: the one it has, or how many of the unit would decide it.
+    Those that need fewest more come first."""
     rows: list[dict[str, Any]] = []
     papers: dict[str, dict[str, Item]] = {}
     declared = {}
@@ -28,12 +31,26 @@ def undecided(plan: Plan, store: Store) -> list[dict[str, Any]]:
     for key, items in papers.items():
         for spec, found in comparisons_of(key, declared[key].claims, items):
             what = f"claim: {spec['claim']}"
+            verdict = _verdict(found)
             rows += [
-                _row(key, spec["item"], what, each.unit, each.n, each.needs)
+                _row(key, spec["item"], what, each.unit, each.n, each.needs) | {"verdict": verdict}
                 for each in found
                 if each.outcome == "open" and each.needs is not None
             ]
     return sorted(rows, key=lambda row: (row["needs"] is None, (row["needs"] or 0) - row["n"]))
+
+
+def _verdict(found: Sequence[Comparison]) -> str:
+    """The verdict that a claim has, or when it would have one."""
+    outcomes = [each.outcome for each in found]
+    if (verdict := claim_verdict(outcomes)) != "not tested":
+        return verdict
+    for n in sorted({each.needs for each in found if each.needs is not None}):
+        # which way they go does not matter for whether there is a verdict
+        then = ["supported" if (each.needs or n + 1) <= n else each.outcome for each in found]
+        if claim_verdict(then) != verdict:
+            return f"with about {n}"
+    return "only with other runs"
 
 
 def _cells(item: Item) -> list[dict[str, Any]]:
@@ -65,9 +82,10 @@ def text(rows: list[dict[str, Any]], lines: int = 20) -> str:
     for (paper, item, what), group in list(groups.items())[:lines]:
         needs = [str(row["needs"]) if row["needs"] else f"> {repeats.MOST}" for row in group]
         have = group[0]
-        told.append(
-            f"  {', '.join(needs)} {have['unit']}s ({have['n']} there): {paper} {item}: {what}"
-        )
+        there = f"{have['n']} there"
+        if verdict := have.get("verdict"):
+            there += f"; decided: {verdict}"
+        told.append(f"  {', '.join(needs)} {have['unit']}s ({there}): {paper} {item}: {what}")
     if (more := len(groups) - lines) > 0:
         told.append(f"  and {more} more (--json lists them)")
     return "\n".join(told)
