@@ -60,6 +60,17 @@ def test_variants_may_have_runs_of_their_own(toy):
     assert items["long"].notes[1].startswith("Variant long: shots = 5, schedule.epochs = 3; the")
 
 
+def test_a_variant_may_have_seeds_of_its_own_in_a_preset(toy):
+    (primary,) = make_plan("quick", ["toy"], ["table1"]).items
+    long = VARIED["variants"]["long"] | {"seeds": {"quick": 1, "paper": [5, 7, 9]}}
+    declare(toy, "table1", VARIED | {"variants": {"long": long}})
+    (varied,) = make_plan("quick", ["toy"], ["table1"]).items
+    assert [cell.nodes for cell in varied.cells] == [cell.nodes for cell in primary.cells]
+    assert all([*cell.only("long").nodes] == ["0"] for cell in varied.cells)
+    (full,) = make_plan("paper", ["toy"], ["table1"]).items
+    assert all([*cell.only("long").nodes] == ["5", "7", "9"] for cell in full.cells)
+
+
 def test_variants_show_their_own_runs(toy):
     declare(toy, "table1", VARIED | {"metric": "training/loss", "words": {}, "variants": {
         "long": {"overrides": {"schedule.epochs": 3}}}})  # fmt: skip

@@ -124,8 +124,8 @@ class Variant(pydantic.BaseModel):
 
     words: of the metric. select (of the printed values that select otherwise), overrides: with them
     the variant has runs of its own, where they ask for others than the primary has. unit, protocol,
-    choose: its own. note: said under its table. presets: those that have the variant. A variant of
-    words alone may be written as these words.
+    choose: its own; seeds: its own in a preset, of such runs. note: said under its table. presets:
+    those that have the variant. A variant of words alone may be written as these words.
     """
 
     model_config = _STRICT
@@ -135,6 +135,7 @@ class Variant(pydantic.BaseModel):
     unit: Unit | None = None
     protocol: Protocol | None = None
     choose: Choice | None = None
+    seeds: dict[Preset, Seeds | ByKey[Seeds]] = {}
     note: str = ""
     presets: tuple[Preset, ...] = PRESETS
 
@@ -231,8 +232,13 @@ class ItemSpec(pydantic.BaseModel):
     def varied(self, variant: str) -> ItemSpec:
         """The item as one of its variants has it."""
         own = self.variants[variant]
+        repeated = {
+            preset: (self.presets.get(preset) or ItemPreset()).model_copy(update={"seeds": seeds})
+            for preset, seeds in own.seeds.items()
+        }
         return self.model_copy(
             update={
+                "presets": self.presets | repeated,
                 "words": self.words | own.words,
                 "select": _otherwise(self.select, own.select),
                 "overrides": self.overrides | own.overrides,
