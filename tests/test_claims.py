@@ -9,6 +9,7 @@ import pytest
 from hypersphere.papers.spec import PRESETS, paper, paper_keys
 from hypersphere.reporting.cells import Cell, Item
 from hypersphere.reporting.claims import COLUMNS, judge_claims, write_claims
+from hypersphere.reporting.comparisons import comparisons
 
 BEATS = {"item": "table1-2", "claim": "New beats old everywhere", "check": "4/4"}
 FALLS = {"item": "table1", "claim": "Accuracy falls with k", "check": "monotone"}
@@ -307,3 +308,30 @@ def test_quick_may_have_other_rows_than_a_claim_names():
     assert row["verdict"] == "not tested" and "other rows" in row["evidence"]
     with pytest.raises(ValueError, match=r"no k \['43'\]"):
         judged([spec], {"table1": table()})
+
+
+@pytest.mark.parametrize(
+    "unit, left, right, outcome",
+    [
+        ("draw", ("a",), ("b",), "open"),  # one model against another
+        ("draw", ("a", "b"), ("c", "d"), "open"),
+        ("draw", ("a",), ("a",), "supported"),  # two rules on one model
+        ("draw", ("a", "b", "c"), ("base",), "supported"),  # tuned ones against what they came from
+        ("seed", ("a",), ("b",), "supported"),  # computations: seeds are not draws of one model
+    ],
+)
+def test_draws_of_one_model_do_not_speak_of_models(unit, left, right, outcome):
+    values = {"0": 0.5, "1": 0.51, "2": 0.52}
+    runs = {"new": left, "old": right}
+    cells = tuple(
+        Cell({"method": name}, "", "", {u: v + more for u, v in values.items()}, 3, runs[name],
+             "shortened")
+        for name, more in (("new", 0.1), ("old", 0.0))
+    )  # fmt: skip
+    item = Item("p", "t", "t", "small", unit, 0.02, ("method",), (), cells)
+    part = {"tables": ["t"], "greater": {"method": "new"}, "than": {"method": "old"}}
+    (found,) = comparisons(part, {"t": item}, "here")
+    assert found.outcome == outcome
+    part = {"tables": ["t"], "differs": {"method": "new"}, "than": {"method": "old"}, "by": 0.02}
+    (found,) = comparisons(part, {"t": item}, "here")
+    assert found.outcome == outcome

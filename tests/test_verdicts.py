@@ -1,5 +1,6 @@
 """Verdicts on made-up numbers, worked out by hand with t(0.95, df=2) = 2.919986."""
 
+import dataclasses
 import math
 
 import pytest
@@ -40,6 +41,18 @@ def test_a_margin_for_each_metric():
     assert [row.verdict for _, row in judge_item(both)] == ["differs", "reproduced"]
     with pytest.raises(ValueError, match="row: says nothing of 'c'"):
         item(cell([0.9], key="c"), margin=by_row)
+
+
+def test_what_no_chance_enters_is_judged_at_the_printed_precision():
+    """Whatever the table's unit is: thirty seeds that share one computation are one number."""
+    same = dataclasses.replace(cell([0.9049] * 3), chance=False)
+    other = dataclasses.replace(cell([0.906] * 3, key="b"), chance=False)
+    whole = item(same, other, cell([0.906, 0.905, 0.904], key="c"))
+    rows = [row for _, row in judge_item(whole)]
+    assert [row.verdict for row in rows] == ["reproduced", "differs", "reproduced"]
+    assert [row.n for row in rows] == [1, 1, 3] and rows[0].low is None
+    assert [whole.unit_of(each) for each in whole.cells] == ["deterministic"] * 2 + ["seed"]
+    assert "Of 1 cell judged by an interval" in chance_note(whole)
 
 
 def test_interval_by_hand():

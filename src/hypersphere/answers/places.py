@@ -91,7 +91,7 @@ def check_preset(preset: str) -> None:
 
 
 def _judged(item: Item, cell: Cell) -> Judged:
-    return judge(cell, item.unit, item.margin_of(cell))
+    return judge(cell, item.unit_of(cell), item.margin_of(cell))
 
 
 def _chosen(found: list[Found], word: str, where: str) -> list[Found]:

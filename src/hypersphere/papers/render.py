@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from hypersphere.config import Computation
 from hypersphere.config.data import describe_all
 from hypersphere.errors import UserError
 from hypersphere.papers import choice, rendered
@@ -340,5 +341,13 @@ def _cell(planned: PlannedItem, cell: PlannedCell, store: Store, variant: str) -
         run_ids=tuple(dict.fromkeys(run_ids)),  # units may share a run that knows no chance
         protocol=_protocol(planned, variant),
         records=holders,
+        chance=not _without_chance(cell),
         arrays=arrays,
     )
+
+
+def _without_chance(cell: PlannedCell) -> bool:
+    """Whether one computation gives the number for every unit."""
+    nodes = [*cell.nodes.values()]
+    same = len(nodes) > 1 and len({node.id for node in nodes}) == 1
+    return same and isinstance(nodes[0], Computation)

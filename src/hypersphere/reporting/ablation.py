@@ -121,7 +121,7 @@ class Ablation:
 def judged_so_far(item: Item, cell: Cell) -> Judged:
     """A cell's numbers over the units that are done, though more may be planned."""
     seen = replace(cell, planned=len(cell.values)) if cell.values else cell
-    return judge(seen, item.unit, item.margin_of(cell))
+    return judge(seen, item.unit_of(cell), item.margin_of(cell))
 
 
 def effect(

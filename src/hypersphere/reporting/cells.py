@@ -25,8 +25,9 @@ class Cell:
     of the published CSV ('' = blank, 'nan' = the paper printed a divergence). `values` maps the
     unit of independence (seed, split, draw) to our number, nan where that run diverged;
     `planned` says how many units the plan asks for. `run_ids` name the trainings (or computations)
-    behind it, `records` by unit the run whose record holds the number, where one run does. `arrays`
-    maps the unit to the arrays that its picture draws, where numbers are not enough.
+    behind it, `records` by unit the run whose record holds the number, where one run does. `chance`
+    is False for a number that one computation without chance gives all units. `arrays` maps the
+    unit to the arrays that its picture draws, where numbers are not enough.
     """
 
     keys: dict[str, str]
@@ -40,6 +41,7 @@ class Cell:
         default_factory=dict, repr=False, compare=False
     )
     records: Mapping[str, str] = field(default_factory=dict)
+    chance: bool = True
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -134,6 +136,10 @@ class Item:
     def margin_of(self, cell: Cell) -> float:
         """The margin of one of its cells. Raises ValueError when none is stated for it."""
         return self.margin.of(cell.keys) if isinstance(self.margin, ByKey) else self.margin
+
+    def unit_of(self, cell: Cell) -> str:
+        """The unit that one of its cells is judged by."""
+        return self.unit if cell.chance else "deterministic"
 
     @property
     def key_columns(self) -> tuple[str, ...]:

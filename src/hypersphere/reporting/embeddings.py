@@ -240,13 +240,13 @@ def _is_number(text: str) -> bool:
 
 def _number(item: Item, cell: Cell, digits: int) -> str:
     """`0.981 ± 0.002`; how many units there are is said once per picture."""
-    judged = judge(cell, item.unit, item.margin_of(cell))
+    judged = judge(cell, item.unit_of(cell), item.margin_of(cell))
     return ours_text(item, cell, judged, digits).removesuffix(f" ({judged.n})")
 
 
 def _digits(item: Item, measure: str, name: str) -> int:
     """Decimals of a measure: three figures of its largest mean, the same in every panel."""
     cells = [cell for cell in item.cells if cell.keys[measure] == name and cell.complete]
-    means = [judge(cell, item.unit, item.margin_of(cell)).ours for cell in cells]
+    means = [judge(cell, item.unit_of(cell), item.margin_of(cell)).ours for cell in cells]
     largest = max((abs(mean) for mean in means if math.isfinite(mean)), default=0.0)
     return min(3, max(0, 2 - math.floor(math.log10(largest)))) if largest > 0 else 3

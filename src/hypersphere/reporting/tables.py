@@ -74,7 +74,7 @@ def csv_text(item: Item) -> str:
                 number_text(row.ours),
                 number_text(row.ours_std),
                 row.n,
-                item.unit,
+                item.unit_of(cell),
                 number_text(row.difference),
                 number_text(row.low),
                 number_text(row.high),

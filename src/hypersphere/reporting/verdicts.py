@@ -104,7 +104,10 @@ def judge(cell: Cell, unit: str, margin: float) -> Judged:
     )  # fmt: skip
     if not cell.complete:
         return blank
-    values, n, diverged = list(cell.values.values()), len(cell.values), cell.diverged
+    values, diverged = list(cell.values.values()), cell.diverged
+    if unit == "deterministic":
+        values = values[:1]  # the same for every seed that asks for it
+    n = len(values)
     published = as_number(cell.published)
     shown = values
     if published is not None and math.isnan(published):
@@ -137,7 +140,7 @@ def judge(cell: Cell, unit: str, margin: float) -> Judged:
 
 def judge_item(item: Item) -> list[tuple[Cell, Judged]]:
     """Every cell of the item with its verdict, in the item's order."""
-    return [(cell, judge(cell, item.unit, item.margin_of(cell))) for cell in item.cells]
+    return [(cell, judge(cell, item.unit_of(cell), item.margin_of(cell))) for cell in item.cells]
 
 
 def verdict_counts(item: Item) -> dict[str, int]:

@@ -25,7 +25,10 @@ open unless the protocol is the paper's:
 * `gains` with `over` and `reaches`: the relative gain of cells with these keys over the best of the
   others reaches a number in at least one place (one comparison per table);
 * `leads` with `over`, `more_at` and `than_at`: by how much cells with these keys lead those others
-  is more in one place than in another (`with`: of another table).
+  is more in one place than in another (`with`: of another table; open on substitutes, where the
+  networks may differ as well).
+
+By draws of examples one model against another decides nothing (paired.can_decide).
 """
 
 from __future__ import annotations

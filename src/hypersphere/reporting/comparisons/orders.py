@@ -13,6 +13,7 @@ from hypersphere.reporting.comparisons.paired import (
     Comparison,
     Part,
     any_of,
+    can_decide,
     compare,
     compare_cells,
     grouped,
@@ -56,7 +57,7 @@ def differs(cells: Sequence[Cell], part: Part, unit: str, place: str) -> list[Co
         units = common_units(one.values, other.values)
         differences = [one.values[u] - other.values[u] for u in units]
         bounds = interval(differences)
-        done = one.complete and other.complete and bounds is not None
+        done = can_decide(one, other, unit) and bounds is not None
         verdict = by_interval(len(units), *bounds, margin) if done else "inconclusive"
         says = {"differs": "differs", "reproduced": "agrees"}.get(verdict)
         outcome = "open" if says is None else "supported" if says == kind else "contradicted"
@@ -127,6 +128,9 @@ def leads(cells: Sequence[Cell], part: Part, unit: str, place: str) -> list[Comp
     for group in left.keys() & right.keys():
         (lead, rests), (other, others) = left[group], right[group]
         done = all(cell.complete for cell in (*rests, *others))
+        # substitutes of two tables may differ in the network as well
+        if "with" in part and "substitute" in {cell.protocol for cell in (*rests, *others)}:
+            done = False
         found.append(compare(lead, other, done, unit))
     return found
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypersphere.reporting import repeats
 from hypersphere.reporting.cells import Cell, check_key, select_cells
-from hypersphere.reporting.verdicts import common_units, paired
+from hypersphere.reporting.verdicts import MIN_UNITS, common_units, paired
 
 Part = Mapping[str, Any]  # as a claim's YAML states it
 Values = Mapping[str, float]  # by unit
@@ -40,7 +40,16 @@ def compare(left: Values, right: Values, done: bool, unit: str) -> Comparison:
 def compare_cells(left: Cell, right: Cell, unit: str, by: float = 0.0) -> Comparison:
     """Whether the left cell is greater by at least `by`."""
     shifted = {each: value + by for each, value in right.values.items()}
-    return compare(left.values, shifted, left.complete and right.complete, unit)
+    return compare(left.values, shifted, can_decide(left, right, unit), unit)
+
+
+def can_decide(left: Cell, right: Cell, unit: str) -> bool:
+    """Whether the two are complete, and not one model against another: draws of examples say
+    nothing of how far two trainings are apart by chance, so with fewer than three trainings on
+    either side, none of them shared, they decide nothing."""
+    few = max(len(left.run_ids), len(right.run_ids)) < MIN_UNITS
+    models = unit == "draw" and few and not {*left.run_ids} & {*right.run_ids}
+    return left.complete and right.complete and not models
 
 
 def any_of(found: Sequence[Comparison]) -> Comparison:

@@ -58,7 +58,7 @@ def _panel(axis: Axes, item: Item, cells: list[Cell]) -> None:
             [x] * len(values), values, marker, color=colour, markersize=3.5, alpha=0.55,
             markeredgewidth=0, linestyle="none",
         )  # fmt: skip
-        judged = judge(cell, item.unit, item.margin_of(cell))
+        judged = judge(cell, item.unit_of(cell), item.margin_of(cell))
         half = _half(judged)
         if half is not None:
             axis.errorbar(
