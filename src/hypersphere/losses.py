@@ -14,8 +14,32 @@ PART = 2**19  # of a part of the classes, where there are more
 
 
 def cosine(embeddings: Tensor, class_vectors: Tensor) -> Tensor:
-    """cos(z, w_k) for embeddings (n, dim) and class vectors (classes, dim): (n, classes)."""
-    return F.normalize(embeddings, dim=-1) @ F.normalize(class_vectors, dim=-1).T
+    """cos(z, w_k) for embeddings (n, dim) and class vectors (classes, dim): (n, classes), of half
+    precision and under autocast in float32."""
+    with full_precision(embeddings):
+        z, w = lifted(embeddings), lifted(class_vectors)
+        return F.normalize(z, dim=-1) @ F.normalize(w, dim=-1).T
+
+
+def full_precision(embeddings: Tensor) -> torch.autocast:
+    """No autocast: eight bits hold neither the distance of close points nor a scaled cosine."""
+    return torch.autocast(embeddings.device.type, enabled=False)
+
+
+def lifted(values: Tensor) -> Tensor:
+    """Half precision as float32, all others as they are."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def check_batch(embeddings: Tensor, **each: Tensor | None) -> None:
+    """Raises ValueError unless labels, weights or values of the images are one per embedding: any
+    other shape would broadcast to something that trains, to nonsense."""
+    for name, given in each.items():
+        if given is not None and given.shape != embeddings.shape[:1]:
+            raise ValueError(
+                f"{name}: needs shape ({len(embeddings)},), one per embedding, got"
+                f" {tuple(given.shape)}"
+            )
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -23,6 +47,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None)
 
     As Keras has it: the weights are not divided by their sum, as torch would do.
     """
+    check_batch(logits, labels=labels, weights=weights)
     if weights is None:
         return F.cross_entropy(logits, labels)
     return (weights * F.cross_entropy(logits, labels, reduction="none")).mean()
@@ -44,8 +69,10 @@ def classification(
 
     Beyond WHOLE logits the classes come in parts, one after the other and in the backward pass
     again, so that no (n, classes) is ever there: equal up to rounding, and about as fast, since a
-    part stays in the cache.
+    part stays in the cache. Labels outside 0 .. classes - 1 are refused, as by `cross_entropy`
+    (whose -100, an image that is left out, is refused too where the classes come in parts).
     """
+    check_batch(embeddings, labels=labels, weights=weights)
     n, classes = len(labels), len(of_classes[0])
     if n * classes <= WHOLE:
         return cross_entropy(
@@ -59,6 +86,10 @@ def classification(
         here = (own >= 0) & (own < len(some[0]))
         return found.logsumexp(1), torch.where(here, of_own, 0.0)
 
+    # On the device: a wait for its answer would cost more than the loss.
+    torch._assert_async(
+        ((labels >= 0) & (labels < classes)).all(), f"labels must lie in 0 .. {classes - 1}"
+    )
     size = max(PART // n, 1)
     parts = zip(*(each.split(size) for each in of_classes), strict=True)
     sums, own = zip(
@@ -98,8 +129,10 @@ def normalized_softmax(
     Eq. 2 of Hyperspherical embedding for novel class classification (arXiv 2102.03243); Wang et al.
     2018 (CosFace). embeddings: (n, dim); class_vectors: (classes, dim); labels: (n,) in
     0 .. classes - 1; scale: a number, or (classes,); weights: (n,) or None. Finite for every angle:
-    the gradient passes through the cosine, never through an arc cosine.
+    the gradient passes through the cosine, never through an arc cosine. Raises ValueError for
+    labels or weights of another shape, as all losses here.
     """
+    check_batch(embeddings, labels=labels, weights=weights)
     cos = cosine(embeddings, class_vectors)
     if margin:
         cos = cos - margin * F.one_hot(labels, cos.shape[1])
@@ -112,7 +145,8 @@ def squared_error(
     """Mean over images of ||z - p_y||^2: regression to targets, and without its factor the center
     loss (arXiv 2408.01767, sections II-E and II-G). embeddings: (n, dim); points: (classes, dim);
     labels: (n,); weights: (n,) of the images or None."""
-    error = (embeddings - points[labels]).square().sum(1)
+    check_batch(embeddings, labels=labels, weights=weights)
+    error = (embeddings - points.index_select(0, labels)).square().sum(1)
     return (error if weights is None else weights * error).mean()
 
 
@@ -125,16 +159,21 @@ def squared_cosine(
     absolute: with |cos|, as the paper prints it. Its released code has no absolute value: with it,
     pointing away from the prototype costs nothing while eq. 3 misclassifies.
     """
-    cosines = (F.normalize(embeddings, dim=-1) * prototypes[labels]).sum(1)
+    check_batch(embeddings, labels=labels)
+    # index_select, unlike [], takes no negative label for a class from the end
+    cosines = (F.normalize(embeddings, dim=-1) * prototypes.index_select(0, labels)).sum(1)
     return (1 - (cosines.abs() if absolute else cosines)).square()
 
 
 def distances(a: Tensor, b: Tensor, squared: bool = False) -> Tensor:
-    """Euclidean distances (n, m) between the rows of a (n, dim) and b (m, dim).
+    """Euclidean distances (n, m) between the rows of a (n, dim) and b (m, dim), of half precision
+    and under autocast in float32.
 
     The gradient of a zero distance is zero, not NaN: coincident points are left alone.
     """
-    square = (a.square().sum(1)[:, None] + b.square().sum(1)[None] - 2 * a @ b.T).clamp_min(0)
+    with full_precision(a):
+        a, b = lifted(a), lifted(b)
+        square = (a.square().sum(1)[:, None] + b.square().sum(1)[None] - 2 * a @ b.T).clamp_min(0)
     if squared:
         return square
     zero = square <= 0
@@ -158,6 +197,9 @@ def triplet(
     embeddings: (n, dim), expected unit length for the usual margins; labels: (n,). Distances are
     Euclidean, or squared Euclidean with `squared`. A batch without a triplet gives 0.
     """
+    if mining not in ("semihard", "all"):
+        raise ValueError(f"mining={mining!r}: semihard or all")
+    check_batch(embeddings, labels=labels)
     d = distances(embeddings, embeddings, squared)
     same = labels[:, None] == labels[None]
     negative = ~same
@@ -189,6 +231,7 @@ def lifted_structured(embeddings: Tensor, labels: Tensor, margin: float) -> Tens
     embeddings: (n, dim), of any length; labels: (n,). d is Euclidean. A batch without a positive or
     without a negative pair gives 0.
     """
+    check_batch(embeddings, labels=labels)
     d = distances(embeddings, embeddings)
     same = labels[:, None] == labels[None]
     above = torch.triu(same, 1)
@@ -207,9 +250,14 @@ def contrastive(
     d^2 for a pair of one class, max(0, margin - d)^2 for a pair of two classes.
 
     `consecutive`: the pairs are rows (0, 1), (2, 3), ...; `all`: every pair of the batch.
-    embeddings: (n, dim); labels: (n,). d is Euclidean. Raises ValueError when consecutive pairs
-    are asked of an odd batch.
+    embeddings: (n, dim); labels: (n,). d is Euclidean. A batch without a pair gives 0. Raises
+    ValueError when consecutive pairs are asked of an odd batch.
     """
+    if pairs not in ("consecutive", "all"):
+        raise ValueError(f"pairs={pairs!r}: consecutive or all")
+    check_batch(embeddings, labels=labels)
+    if len(labels) < 2 and pairs == "all":
+        return embeddings.sum() * 0.0
     if pairs == "consecutive":
         if len(labels) % 2:
             raise ValueError(f"consecutive pairs need an even batch, got {len(labels)} images")

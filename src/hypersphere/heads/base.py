@@ -25,7 +25,7 @@ def _checked(init: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(init, include_extras=True)
         parameters = inspect.signature(init).parameters.values()
         named = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name in hints]
-        return {name: pydantic.TypeAdapter(hints[name]) for name in named}
+        return {name: found for name in named if (found := _adapter(hints[name]))}
 
     @functools.wraps(init)
     def checked(self: Head, *args: Any, **given: Any) -> None:
@@ -33,15 +33,23 @@ def _checked(init: Callable[..., None]) -> Callable[..., None]:
             if name not in given:
                 continue
             try:
-                adapter.validate_python(given[name], strict=True)
+                given[name] = adapter.validate_python(given[name], strict=True)  # 16 becomes 16.0
             except pydantic.ValidationError as error:
-                why = error.errors()[0]["msg"]
+                why = error.errors()[-1]["msg"]
                 raise ValueError(
                     f"{type(self).__name__}: {name}={given[name]!r}: {why[0].lower()}{why[1:]}"
                 ) from None
         init(self, *args, **given)
 
     return checked
+
+
+def _adapter(hint: Any) -> pydantic.TypeAdapter[Any] | None:
+    """None for what a configuration cannot hold, such as a tensor: that is taken as it is."""
+    try:
+        return pydantic.TypeAdapter(hint)
+    except pydantic.PydanticSchemaGenerationError:
+        return None
 
 
 class Head(nn.Module):
@@ -143,17 +151,25 @@ class Head(nn.Module):
         can load. Make optimisers afterwards: they do not know the grown parameters.
 
         Raises ValueError for a head without unit class vectors, examples of trained classes, a gap
-        in the numbers of the new classes, and embeddings of another shape, not finite, or all 0.
+        in the numbers of the new classes, and embeddings of another shape, not finite, all 0, or
+        of a class whose examples cancel; the head is then as it was.
         """
         if why := self.not_imprintable:
             raise ValueError(f"{type(self).__name__} cannot be imprinted: it {why}")
+        # Out of inference mode: parameters that grow in it could never be trained.
+        with torch.inference_mode(False), torch.no_grad():
+            self._imprint(*(torch.as_tensor(each).clone() for each in (embeddings, labels)))
+
+    def _imprint(self, embeddings: Tensor, labels: Tensor) -> None:
         vectors = self.class_vectors
         if embeddings.shape != (len(labels), self.dim) or labels.ndim != 1 or not len(labels):
             raise ValueError(
                 f"imprinting needs embeddings (n, {self.dim}) and labels (n,), got"
                 f" {tuple(embeddings.shape)} and {tuple(labels.shape)}"
             )
-        z, labels = embeddings.to(vectors), labels.to(vectors.device)
+        if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+            raise ValueError(f"imprinting needs labels that are integers, got {labels.dtype}")
+        z, labels = embeddings.to(vectors), labels.to(vectors.device, torch.long)
         wrong = ~torch.isfinite(z).all(1) | ~z.any(1)
         if bool(wrong.any()):
             raise ValueError(f"embedding {int(wrong.nonzero()[0])} has no direction")
@@ -168,20 +184,29 @@ class Head(nn.Module):
         if not torch.equal(new, expected):
             first = int(expected[(new != expected).nonzero()[0]])
             raise ValueError(f"no example of class {first}: new classes are numbered without a gap")
+        # All is worked out before anything grows. In float64, whatever the head was cast to since.
+        sums = torch.zeros(len(new), self.dim, dtype=torch.double, device=z.device)
+        if self.imprinted is not None:
+            sums = torch.cat([self.imprinted.double(), sums])
+        sums.index_add_(0, labels - known, F.normalize(z.double(), dim=-1))
+        cancelled = classes[~sums[classes - known].any(1)]
+        if len(cancelled):
+            raise ValueError(f"the examples of class {int(cancelled[0])} cancel: no direction")
         self._add_classes(len(new))
-        assert self.imprinted is not None
-        unit = F.normalize(z.double(), dim=-1)
-        self.imprinted.index_add_(0, labels - known, unit)
-        self.class_vectors[classes] = F.normalize(self.imprinted[classes - known], dim=-1).to(z)
+        self.imprinted = sums
+        self.class_vectors[classes] = F.normalize(sums[classes - known], dim=-1).to(z)
 
     def _add_classes(self, number: int) -> None:
         """Make room for `number` more imprinted classes, in every parameter and buffer."""
         vectors = self.class_vectors
         if self.imprinted is None:
             self.imprinted = vectors.new_zeros(0, self.dim).double()
-            if isinstance(vectors, nn.Parameter):
-                # Unit length, as the new ones have: an optimiser's step turns all of them alike.
-                vectors.data = F.normalize(vectors.data, dim=-1)
+        if number and isinstance(vectors, nn.Parameter):
+            # Unit length, as the new ones have: an optimiser's step turns all of them alike.
+            # Those that have it are left alone, to the bit.
+            length = vectors.data.norm(dim=-1, keepdim=True)
+            other = (length - 1).abs() > 1e-6
+            vectors.data = torch.where(other, F.normalize(vectors.data, dim=-1), vectors.data)
         self._grow("class_vectors", vectors.new_zeros(number, self.dim))
         self._grow("imprinted", self.imprinted.new_zeros(number, self.dim))
         self.num_classes += number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -55,18 +56,21 @@ class Prototypes(Head):
         self.register_buffer("class_vectors", points)
 
     @classmethod
-    def from_points(cls, points: Tensor, *, reduction: Literal["sum", "mean"] = "mean") -> Self:
+    def from_points(
+        cls, points: Tensor | np.ndarray, *, reduction: Literal["sum", "mean"] = "mean"
+    ) -> Self:
         """A head towards points (num_classes, dim) of your own, in label order, whose directions
         count: `Prototypes.from_points(prototypes.optimal(100, 25))`.
 
         Raises ValueError for another shape, and for points at the origin or not finite.
         """
+        points = torch.as_tensor(points).detach()
         if points.ndim != 2 or not bool(torch.isfinite(points).all() & points.any(1).all()):
             raise ValueError(
                 f"points {tuple(points.shape)}: needs (num_classes, dim), none at the origin"
             )
         head = cls(points.shape[1], len(points), reduction=reduction, **UNPLACED)
-        head.class_vectors = F.normalize(points.detach().float(), dim=1)
+        head.class_vectors = F.normalize(points.float(), dim=1)
         return head
 
     @classmethod
@@ -74,6 +78,7 @@ class Prototypes(Head):
         return params | UNPLACED
 
     def loss(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        losses.check_batch(embeddings, weights=weights)
         each = losses.squared_cosine(embeddings, self.class_vectors, labels, self.absolute)
         each = each if weights is None else weights * each
         return each.sum() if self.reduction == "sum" else each.mean()

@@ -67,7 +67,7 @@ class RandomVectors(Classifier):
 
     def _logits(self, embeddings: Tensor, vectors: Tensor, bias: Tensor) -> Tensor:
         if self.similarity == "dot":
-            return F.linear(embeddings, vectors, bias)
+            return F.linear(losses.lifted(embeddings), losses.lifted(vectors), losses.lifted(bias))
         return self.scale * losses.cosine(embeddings, vectors) + bias
 
     def scores(self, embeddings: Tensor, class_vectors: Tensor) -> Tensor:

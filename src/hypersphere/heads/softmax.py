@@ -46,7 +46,10 @@ class Softmax(Classifier):
         return [self.class_vectors] if self.bias is None else [self.class_vectors, self.bias]
 
     def _logits(self, embeddings: Tensor, vectors: Tensor, bias: Tensor | None = None) -> Tensor:
-        return F.linear(embeddings, self._unit(vectors), bias)
+        of_class = losses.lifted(self._unit(vectors))
+        return F.linear(
+            losses.lifted(embeddings), of_class, None if bias is None else losses.lifted(bias)
+        )
 
     def scores(self, embeddings: Tensor, class_vectors: Tensor) -> Tensor:
         # Without the bias: nothing says which one an inferred class should have.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -13,7 +15,7 @@ from hypersphere import losses
 from hypersphere.heads.base import Head
 from hypersphere.prototypes.placements import TOLD_BY, UNPLACED, Kind, place
 
-Bounds = Literal["data"] | Annotated[list[float], Field(min_length=2, max_length=2)]
+Bounds = Literal["data"] | Annotated[Sequence[float], Field(min_length=2, max_length=2)]
 Reduction = Literal["sum", "mean"]
 
 
@@ -30,11 +32,12 @@ class ValueHead(Head):
 
     def __init__(self, dim: int, num_classes: int, bounds: Bounds) -> None:
         super().__init__(dim, num_classes)
-        given = [float("nan")] * 2 if bounds == "data" else bounds
-        if given[0] >= given[1]:
-            raise ValueError(f"bounds {given} must rise")
         self.from_data = bounds == "data"
-        self.register_buffer("bounds", torch.tensor(given))
+        self._prepared = not self.from_data  # in Python: no wait for the device
+        low, high = (math.nan, math.nan) if bounds == "data" else map(float, bounds)
+        if not self.from_data and not low < high:
+            raise ValueError(f"bounds {[low, high]} must rise")
+        self.register_buffer("bounds", torch.tensor([low, high]))
 
     def prepare(self, values: Tensor) -> None:
         """Called before the first step with the training images' numbers (n,). Raises ValueError
@@ -43,6 +46,7 @@ class ValueHead(Head):
             if values.min() == values.max():
                 raise ValueError(f"all training images have the number {values.min().item():g}")
             self.bounds.copy_(torch.stack([values.min(), values.max()]))
+            self._prepared = True
 
     def share(self, values: Tensor) -> Tensor:
         """(n,) in the number's unit -> (n,), 0 at the lower bound and 1 at the upper one."""
@@ -57,6 +61,23 @@ class ValueHead(Head):
     def predicted_share(self, embeddings: Tensor) -> Tensor:
         """(n, dim) -> (n,), what `share` gives of a right prediction."""
         raise NotImplementedError
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        self._prepared = self._prepared or not bool(self.bounds.isnan().any())
+
+    def wanted(self, embeddings: Tensor, values: Tensor | None) -> Tensor:
+        """(n,), what `share` gives of the images' numbers. Raises ValueError when there are none,
+        not one per embedding, or the bounds are still those of data that nobody gave."""
+        if values is None:
+            raise ValueError(f"{type(self).__name__}: the loss needs the images' numbers (values)")
+        losses.check_batch(embeddings, values=values)
+        if not self._prepared:
+            raise ValueError(
+                f"{type(self).__name__}: bounds='data': call prepare(values) with the training"
+                " images' numbers first"
+            )
+        return self.share(values)
 
     def _reduce(self, each: Tensor, reduction: str) -> Tensor:
         return each.sum() if reduction == "sum" else each.mean()
@@ -94,8 +115,7 @@ class Poles(ValueHead):
         return torch.stack([upper, -upper])
 
     def _squares(self, embeddings: Tensor, values: Tensor | None) -> Tensor:
-        assert values is not None  # the configuration is checked for it
-        return (2 * self.share(values) - 1 - self._cosine(embeddings)).square()
+        return (2 * self.wanted(embeddings, values) - 1 - self._cosine(embeddings)).square()
 
     def _cosine(self, embeddings: Tensor) -> Tensor:
         """To the upper pole, (n,)."""
@@ -165,6 +185,7 @@ class JointPrototypes(Poles):
         weights: Tensor | None = None,
         values: Tensor | None = None,
     ) -> Tensor:
+        losses.check_batch(embeddings, weights=weights)
         each = losses.squared_cosine(self._beside(embeddings), self.class_vectors, labels)
         each = each if weights is None else weights * each
         of_class = self._reduce(each, self.reduction)
@@ -189,7 +210,7 @@ class JointPrototypes(Poles):
 
     def _beside(self, embeddings: Tensor) -> Tensor:
         """The part (n, dim) of embeddings that is not along the poles."""
-        keep = torch.ones_like(embeddings[0])
+        keep = embeddings.new_ones(self.dim)
         keep[self._axis] = 0
         return embeddings * keep
 
@@ -216,8 +237,8 @@ class ClampedRegression(ValueHead):
         weights: Tensor | None = None,
         values: Tensor | None = None,
     ) -> Tensor:
-        assert values is not None
-        return (self.predicted_share(embeddings) - self.share(values)).square().mean()
+        wanted = self.wanted(embeddings, values)
+        return (self.predicted_share(embeddings) - wanted).square().mean()
 
     def predicted_share(self, embeddings: Tensor) -> Tensor:
         return self.output(embeddings)[:, 0].clamp(0, 1)
