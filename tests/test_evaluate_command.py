@@ -94,10 +94,26 @@ def test_safetensors_also_as_a_run_leaves_them_and_in_half_precision(folder, cap
 
 def test_classes_by_name(folder, capsys):
     np.save("names.npy", np.array(list("abcdef"))[np.load("y.npy")])
-    named = json.loads(run(capsys, "z.npy --labels names.npy --base a,b,c --json"))
-    numbered = json.loads(run(capsys, "z.npy --labels y.npy --base 0-2 --json"))
+    queries = "--test z.npy --test-labels"  # without them draws go by the labels, text or number
+    named = f"z.npy --labels names.npy {queries} names.npy --base a,b,c --json"
+    numbered = f"z.npy --labels y.npy {queries} y.npy --base 0-2 --json"
+    named, numbered = (json.loads(run(capsys, each)) for each in (named, numbered))
     assert named["novel"] == ["d", "e", "f"]
     assert named["open_set"] == numbered["open_set"]
+
+
+def test_one_impossible_measure_does_not_lose_the_others(folder, capsys):
+    """One test image of each class: there is nothing to retrieve, and everything else stands."""
+    y = np.load("test_y.npy")
+    first = np.unique(y, return_index=True)[1]
+    np.save("one_z.npy", np.load("test_z.npy")[first])
+    np.save("one_y.npy", y[first])
+    words = "z.npy --labels y.npy --base 0-2 --test one_z.npy --test-labels one_y.npy"
+    why = "no query has an image of its class in the gallery"
+    assert f"none: {why}" in run(capsys, words)
+    found = json.loads(run(capsys, f"{words} --json"))
+    assert found["retrieval"] is None and found["no_retrieval"] == why
+    assert found["few_shot"]["joint/all"]["1"]["mean"] >= 0 and found["open_set"]["auroc"] >= 0
 
 
 @pytest.mark.parametrize(

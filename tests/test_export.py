@@ -134,6 +134,23 @@ def test_a_loaded_model_can_be_imprinted_and_trained_further(tmp_path):
     assert all(p.grad is not None for p in model.parameters())
 
 
+def test_a_loaded_model_names_the_classes_that_are_imprinted(tmp_path):
+    training = trained()
+    model = hypersphere.load_model(exported(training, tmp_path))
+    pixels, known = images(), len(model.classes)
+    model.imprint(pixels[:3], ["heron", "stork", "heron"])
+    model.imprint(pixels[3:4], ["stork"])
+    assert model.classes[known:] == ("heron", "stork") and len(model.labels) == known + 2
+    assert len(set(model.labels)) == known + 2
+    names = [model.classes[k] for k in model(pixels[:4]).argmax(1)]
+    assert len(names) == 4
+    with pytest.raises(ValueError, match="1 names for 2 images"):
+        model.imprint(pixels[:2], ["heron"])
+    with pytest.raises(ValueError, match="class 0 was trained"):
+        model.imprint(pixels[:1], [model.classes[0]])
+    assert len(model.classes) == known + 2
+
+
 def test_a_head_without_logits_says_what_to_do_instead(tmp_path):
     training, _, store = trained("head=triplet")
     model = hypersphere.load_model(exported(training, tmp_path))

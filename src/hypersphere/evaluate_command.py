@@ -90,7 +90,11 @@ def _evaluate(options: argparse.Namespace) -> None:
         images = ("test", "test_labels") if "test" in given else ("embeddings", "labels")
         pool, pool_labels = (given[name] for name in images)
         of_novel = np.isin(pool_labels, novel)
-        found["retrieval"] = retrieval(pool[of_novel], pool_labels[of_novel])
+        try:
+            found["retrieval"] = retrieval(pool[of_novel], pool_labels[of_novel])
+        except ValueError as error:  # one image of each class: the other measures are there
+            found["retrieval"] = None
+            found["no_retrieval"] = str(error)
         played = {
             n: episodes(
                 pool, pool_labels, novel, ways=options.ways, shots=n, queries=options.queries,
@@ -128,7 +132,9 @@ def _text(
         lines.append("\nnew classes as unknown ones, by the largest cosine to a base class")
         lines += [f"{name:<20}{value:>16.4f}" for name, value in found["open_set"].items()]
     lines.append("\nretrieval among the images of new classes")
-    for name, value in found["retrieval"].items():
+    if found["retrieval"] is None:
+        lines.append(f"none: {found['no_retrieval']}")
+    for name, value in (found["retrieval"] or {}).items():
         whole = name in ("queries", "without_match")
         lines.append(f"{name:<20}{value:>16,.0f}" if whole else f"{name:<20}{value:>16.4f}")
     return "\n".join(lines)

@@ -11,6 +11,7 @@ import hashlib
 import inspect
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 class ExportedModel(nn.Module):
     """A trained network with its head: images in, logits out.
 
-    head: owns the class vectors (`hypersphere.heads`), can be imprinted with new classes.
+    head: owns the class vectors (`hypersphere.heads`); `imprint` adds new classes.
     backbone: pixels as floats -> embeddings. labels: the label that each logit stands for, as the
     training data number their classes. classes: the same as names. config: `config.json` as it is.
     Parameters keep their gradients, so that it can be trained further like any `nn.Module`.
@@ -78,6 +79,24 @@ class ExportedModel(nn.Module):
             )
         with autocast(images.device.type, self.config["precision"]):
             return self.backbone(self.to_input(images)).float()
+
+    def imprint(self, images: Tensor, names: Sequence[str]) -> None:
+        """Add classes by a few images of each (`Head.imprint`), in place.
+
+        images: (n, channels, size, size) uint8; names: (n,), of their classes. New names become
+        classes in the order in which they come, at the end of `classes` and, numbered on, of
+        `labels`; those of imprinted classes add examples. Raises ValueError for images of another
+        shape or type, a head that cannot be imprinted, and the name of a trained class.
+        """
+        if len(names) != len(images):
+            raise ValueError(f"{len(names)} names for {len(images)} images")
+        classes = [*self.classes, *(n for n in dict.fromkeys(names) if n not in self.classes)]
+        with torch.no_grad():
+            self.head.imprint(self.embed(images), torch.tensor([classes.index(n) for n in names]))
+        new = range(len(self.classes), len(classes))
+        following = max(self.labels, default=-1) + 1
+        self.labels = (*self.labels, *(following + i for i, _ in enumerate(new)))
+        self.classes = tuple(classes)
 
 
 def load_model(folder: str | Path) -> ExportedModel:

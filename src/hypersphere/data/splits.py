@@ -160,8 +160,11 @@ def support(
 
 def first_shots(members: np.ndarray, c: int | str, shots: int, seed: int, draw: int) -> np.ndarray:
     """The first `shots` of `members`, positions of class `c`, in the random order of a draw."""
-    key = c if isinstance(c, str) else int(c)
-    return members[generator("shots", seed, draw, key).permutation(len(members))[:shots]]
+    return members[generator("shots", seed, draw, _key(c)).permutation(len(members))[:shots]]
+
+
+def _key(c: int | str) -> int | str:
+    return c if isinstance(c, str) else int(c)
 
 
 def holdout(labels: np.ndarray, share: float, draw: int) -> np.ndarray:
@@ -173,7 +176,7 @@ def holdout(labels: np.ndarray, share: float, draw: int) -> np.ndarray:
         if len(members) < 2:
             raise ValueError(f"class {c} has a single image: none can be held out")
         number = min(max(round(share * len(members)), 1), len(members) - 1)
-        order = generator("holdout", draw, int(c)).permutation(len(members))
+        order = generator("holdout", draw, _key(c)).permutation(len(members))
         held[members[order[:number]]] = True
     return held
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import numpy as np
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -30,3 +31,14 @@ class Embeddings:
     def read(cls, path: Path) -> Embeddings:
         """Read what `save` wrote."""
         return cls(**load_file(path))
+
+
+def compact(z: Tensor, labels: Tensor) -> dict[str, np.ndarray]:
+    """Embeddings (n, dim) and labels (n,) in the fewest bytes that hold them, for a picture."""
+    # losses of directions alone let lengths grow without an end
+    fits = bool(z.abs().max() <= np.finfo(np.float16).max)
+    few = int(labels.max()) <= np.iinfo(np.int8).max
+    return {
+        "embeddings": z.numpy().astype(np.float16 if fits else np.float32),
+        "labels": labels.numpy().astype(np.int8 if few else np.int16),
+    }

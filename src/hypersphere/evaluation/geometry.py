@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 from typing import Annotated
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -14,7 +13,7 @@ from torch.nn import functional as F
 
 from hypersphere import losses
 from hypersphere.data.splits import Split
-from hypersphere.evaluation.embeddings import Embeddings
+from hypersphere.evaluation.embeddings import Embeddings, compact
 from hypersphere.evaluation.novel import Findings
 from hypersphere.heads import Head, class_means
 from hypersphere.seeds import generator
@@ -83,11 +82,7 @@ def geometry(
         found["target/points"] = ((z - targets[labels]).norm(dim=1).mean() / unit).item()
         found["target/means"] = ((means - targets).norm(dim=1).max() / unit).item()
     if z.shape[1] in (2, 3):
-        arrays = {
-            "embeddings": z[some].numpy().astype(np.float16),
-            "labels": labels[some].numpy().astype(np.int8),
-            "class_vectors": trained.float().numpy(),
-        }
+        arrays = compact(z[some], labels[some]) | {"class_vectors": trained.float().numpy()}
         if head.targets is not None:
             arrays["targets"] = head.targets.numpy()
         found["scatter"] = arrays

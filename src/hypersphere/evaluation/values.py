@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from hypersphere.data.splits import Split
-from hypersphere.evaluation.embeddings import Embeddings
+from hypersphere.evaluation.embeddings import Embeddings, compact
 from hypersphere.evaluation.novel import Findings
 from hypersphere.heads import ValueHead
 from hypersphere.ranks import rank_correlation
@@ -55,13 +55,8 @@ def values(
         found["accuracy"] = (head.classify(z) == labels).double().mean().item()
     if z.shape[1] in (2, 3):
         some = torch.from_numpy(generator("scatter", seed).permutation(len(z))[:points])
-        # losses of directions alone let lengths grow without an end
-        fits = bool(z[some].abs().max() <= np.finfo(np.float16).max)
-        arrays = {
-            "embeddings": z[some].numpy().astype(np.float16 if fits else np.float32),
-            "labels": labels[some].numpy().astype(np.int8),
-            "values": truth[some].numpy().astype(np.float32),
-        }
+        arrays = compact(z[some], labels[some])
+        arrays["values"] = truth[some].numpy().astype(np.float32)
         if head.classifies:
             arrays["targets"] = head.trained(z, labels, seen, True).numpy()
         found["scatter"] = arrays

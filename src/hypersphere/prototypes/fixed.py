@@ -37,7 +37,7 @@ def semantic(vectors: Tensor | np.ndarray, dim: int) -> Tensor:
     """(num_classes, dim) of unit length from word vectors (num_classes, d) of the class names, by
     centred PCA: the word2vec prototypes of Mettes et al. 2019, section 4.1. Raises ValueError for
     more dimensions than the vectors have or classes there are."""
-    return torch.from_numpy(project(np.asarray(vectors), dim))
+    return torch.from_numpy(project(torch.as_tensor(vectors).detach().cpu().numpy(), dim))
 
 
 def from_file(path: str | Path, num_classes: int, dim: int) -> Tensor:

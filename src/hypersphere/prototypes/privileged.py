@@ -41,14 +41,15 @@ def privileged(
     return descend(start, loss, steps, lr).float()
 
 
-def order_kept(points: Tensor, vectors: Tensor) -> float:
+def order_kept(points: Tensor | np.ndarray, vectors: Tensor | np.ndarray) -> float:
     """How well prototypes (num_classes, dim) keep the order of similarities of word vectors
     (num_classes, d): Spearman's rank correlation of the cosines of all pairs, 1 for the same order,
     0 for none. Raises ValueError for different numbers of classes, or fewer than three."""
     if len(points) != len(vectors) or len(points) < 3:
         raise ValueError(f"{len(points)} prototypes and {len(vectors)} word vectors: no order")
     above = tuple(torch.triu_indices(len(points), len(points), 1))
-    units = (F.normalize(torch.as_tensor(each).double(), dim=1) for each in (points, vectors))
+    each = (torch.as_tensor(given).detach().cpu().double() for given in (points, vectors))
+    units = (F.normalize(given, dim=1) for given in each)
     cosines = [(unit @ unit.T)[above].numpy() for unit in units]
     return rank_correlation(*cosines)
 

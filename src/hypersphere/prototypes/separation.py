@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.optimize import brentq
 from scipy.special import comb, eval_gegenbauer, roots_jacobi
 from torch import Tensor
@@ -42,13 +43,13 @@ class Separation:
         return self.largest_cosine - self.bound
 
 
-def separation(points: Tensor) -> Separation:
-    """Separation of points (num_classes, dim); their lengths do not matter. Raises ValueError for
-    fewer than two."""
-    unit = F.normalize(points.double(), dim=1)
+def separation(points: Tensor | np.ndarray) -> Separation:
+    """Separation of points (num_classes, dim), such as a head's `class_vectors`; their lengths do
+    not matter. Raises ValueError for fewer than two, or fewer than two dimensions."""
+    unit = F.normalize(torch.as_tensor(points).detach().cpu().double(), dim=1)
     count, dim = unit.shape
-    if count < 2:
-        raise ValueError(f"{count} prototypes: a distance needs two")
+    if count < 2 or dim < 2:
+        raise ValueError(f"{count} prototypes in {dim} dimensions: a distance needs two of each")
     rows, columns = np.triu_indices(count, 1)
     cosines = (unit @ unit.T).numpy()[rows, columns].clip(-1, 1)
     distances = 1 - cosines

@@ -19,6 +19,7 @@ from hypersphere.evaluation.fewshot.inputs import (
     as_tensor,
     check_classes,
     labelled,
+    numbers,
     parts,
     unit,
 )
@@ -81,7 +82,7 @@ def evaluate(
     labels: ArrayLike | Tensor,
     base: Sequence[Any],
     novel: Sequence[Any],
-    shots: Sequence[int] = (1, 2, 5, 10, 20),
+    shots: Sequence[int] | int = (1, 2, 5, 10, 20),
     draws: int = 5,
     *,
     seed: int = 0,
@@ -98,7 +99,8 @@ def evaluate(
     embeddings: (n, dim), any length; labels: (n,) integers or texts. base, novel: the classes, as
     the labels have them; embeddings of other classes are left out. test, test_labels: the queries;
     without them `test_share` of each class (drawn by `seed`) is held out. base_vectors: (base, dim)
-    of a trained classifier; without them means of the base classes' unit embeddings. rule: of
+    of a trained classifier; without them means of the base classes' unit embeddings (with them and
+    `test` these classes need none). rule: of
     novel classes, the `mean` of the unit embeddings of the examples, or the `nearest` example.
     or_fewer: a novel class with fewer examples gives all it has.
 
@@ -115,13 +117,15 @@ def evaluate(
     if not novel:
         raise ValueError("novel: names no class")
     check_classes(classes, given.labels, "base and novel")
-    if not shots or min(shots) < 1 or list(shots) != sorted(set(shots)):
-        raise ValueError(f"shots={list(shots)}: needs rising numbers from 1 up")
+    shots = numbers(shots, "shots")
     if draws < 1:
         raise ValueError(f"draws={draws}: needs at least 1")
     if rule not in ("mean", "nearest"):
         raise ValueError(f"rule={rule!r}: mean or nearest")
-    examples, queries, where, own = parts(given, classes, test, test_labels, test_share, seed)
+    learned = novel if base_vectors is not None else classes
+    examples, queries, where, own = parts(
+        given, classes, learned, test, test_labels, test_share, seed
+    )
     vectors = class_vectors(examples.points, where, len(base), base_vectors)
     task = Queries(queries.points, torch.from_numpy(own), vectors, len(novel))
     members = _members(where, classes, len(base))
@@ -157,7 +161,8 @@ def accuracies_of(
     """
     given, classes = labelled(embeddings, labels), [*base, *novel]
     check_classes(classes, given.labels, "base and novel")
-    examples, queries, where, own = parts(given, classes, test, test_labels, 0.5, 0)
+    learned = [] if base_vectors is not None else list(base)
+    examples, queries, where, own = parts(given, classes, learned, test, test_labels, 0.5, 0)
     vectors = class_vectors(examples.points, where, len(base), base_vectors)
     task = Queries(queries.points, torch.from_numpy(own), vectors, len(novel))
     sets = by_vectors(F.normalize(novel_vectors.float(), dim=2))

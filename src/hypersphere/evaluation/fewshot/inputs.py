@@ -43,7 +43,9 @@ def labelled(
     kind = "labels" if name == "embeddings" else f"{name}_labels"
     z = as_tensor(embeddings, name)
     y = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
-    if y.ndim != 1 or y.dtype.kind not in "iuUST":
+    if y.dtype.kind == "O" and all(isinstance(label, str) for label in y.flat):
+        y = y.astype(str)  # a column of pandas
+    if y.ndim != 1 or y.dtype.kind not in "iuUT":
         raise ValueError(
             f"{kind}: needs one integer or text per embedding, got {y.dtype} of shape {y.shape}"
         )
@@ -101,6 +103,7 @@ def check_classes(classes: Sequence[Any], labels: np.ndarray, name: str) -> None
 def parts(
     given: Labelled,
     classes: Sequence[Any],
+    learned: Sequence[Any],
     test: ArrayLike | Tensor | None,
     test_labels: ArrayLike | Tensor | None,
     test_share: float,
@@ -108,14 +111,14 @@ def parts(
 ) -> tuple[Labelled, Labelled, np.ndarray, np.ndarray]:
     """Examples, queries, and the positions of their labels in `classes`; others are left out.
 
-    Without `test`, `test_share` of each class's embeddings, drawn by `seed`, are the queries.
-    Raises ValueError when test embeddings and labels do not come together, differ in dimensions, or
-    a class has no example or no query.
+    learned: those of the classes that need an example. Without `test`, `test_share` of each class's
+    embeddings, drawn by `seed`, are the queries. Raises ValueError when test embeddings and labels
+    do not come together, differ in dimensions, or a class has no query, or no example it needs.
     """
     if (test is None) != (test_labels is None):
         raise ValueError("test and test_labels: both or neither")
     given, where = _of_classes(given, classes)
-    _every_class(where, classes, "embedding")
+    _every_class(where, classes, learned if test is not None else classes, "embedding")
     if test is not None and test_labels is not None:
         queries = labelled(test, test_labels, "test")
         if queries.points.shape[1] != given.points.shape[1]:
@@ -127,10 +130,10 @@ def parts(
     else:
         if not 0 < test_share < 1:
             raise ValueError(f"test_share={test_share}: must lie between 0 and 1")
-        held = holdout(where, test_share, seed)
+        held = holdout(given.labels, test_share, seed)
         queries, own = given.take(held), where[held]
         given, where = given.take(~held), where[~held]
-    _every_class(own, classes, "test embedding")
+    _every_class(own, classes, classes, "test embedding")
     return given, queries, where, own
 
 
@@ -141,8 +144,24 @@ def _of_classes(given: Labelled, classes: Sequence[Any]) -> tuple[Labelled, np.n
     return (given, where) if kept.all() else (given.take(kept), where[kept])
 
 
-def _every_class(where: np.ndarray, classes: Sequence[Any], what: str) -> None:
-    missing = np.flatnonzero(np.bincount(where, minlength=len(classes)) == 0)
+def numbers(given: Sequence[int] | int, name: str) -> list[int]:
+    """Rising whole numbers from 1 up; one may come alone. Raises ValueError for anything else."""
+    found = np.atleast_1d(np.asarray(given))
+    if found.ndim != 1 or found.dtype.kind not in "iu" or not len(found):
+        raise ValueError(f"{name}={given!r}: needs whole numbers")
+    listed = found.tolist()
+    if listed[0] < 1 or listed != sorted(set(listed)):
+        raise ValueError(f"{name}={listed}: needs rising numbers from 1 up")
+    return listed
+
+
+def _every_class(
+    where: np.ndarray, classes: Sequence[Any], wanted: Sequence[Any], what: str
+) -> None:
+    there = np.bincount(where, minlength=len(classes)) > 0
+    asked = np.zeros(len(classes), bool)
+    asked[positions(np.asarray(wanted), classes)] = True
+    missing = np.flatnonzero(asked & ~there)
     if len(missing):
         names = ", ".join(str(classes[i]) for i in missing[:5])
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""

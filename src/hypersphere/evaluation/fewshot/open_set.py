@@ -31,10 +31,10 @@ def open_set_scores(
     """
     scores = {}
     for name, values in (("known", known), ("unknown", unknown)):
-        scores[name] = np.asarray(values, dtype=np.float64)
+        scores[name] = _array(values).astype(np.float64)
         if scores[name].ndim != 1 or not len(scores[name]) or not np.isfinite(scores[name]).all():
             raise ValueError(f"{name}: needs finite scores of shape (n,), at least one")
-    right = np.asarray(correct)
+    right = _array(correct)
     if right.shape != scores["known"].shape or right.dtype != bool:
         raise ValueError(f"correct: needs a bool per known score, got {right.dtype} {right.shape}")
     order = np.sort(scores["unknown"])
@@ -49,6 +49,13 @@ def open_set_scores(
         "fpr95": float((order >= threshold).mean()),
         "oscr": float((beats * right).mean()),
     }
+
+
+def _array(values: ArrayLike | Tensor) -> np.ndarray:
+    if not isinstance(values, Tensor):
+        return np.asarray(values)
+    values = values.detach().cpu()
+    return (values.double() if values.is_floating_point() else values).numpy()
 
 
 @torch.no_grad()
@@ -66,8 +73,9 @@ def open_set(
 ) -> dict[str, float]:
     """Novel classes as unknown ones, scored by the largest cosine to a base class vector.
 
-    Arguments as in `evaluate`, the queries too; nothing of the novel classes is learned. Returns
-    what `open_set_scores` gives, and `accuracy` of the base queries among the base classes. Raises
+    Arguments as in `evaluate`, the queries too. Nothing of the novel classes is learned: with
+    `test` they need no embedding, and with `base_vectors` the base classes need none. Returns what
+    `open_set_scores` gives, and `accuracy` of the base queries among the base classes. Raises
     ValueError naming what does not fit.
     """
     given = labelled(embeddings, labels)
@@ -75,7 +83,10 @@ def open_set(
         raise ValueError("base and novel: each needs at least one class")
     classes = [*base, *novel]
     check_classes(classes, given.labels, "base and novel")
-    examples, queries, where, own = parts(given, classes, test, test_labels, test_share, seed)
+    learned = [] if base_vectors is not None else list(base)
+    examples, queries, where, own = parts(
+        given, classes, learned, test, test_labels, test_share, seed
+    )
     vectors = class_vectors(examples.points, where, len(base), base_vectors)
     best = [(part @ vectors.T).max(1) for part in queries.points.split(BLOCK)]
     score = torch.cat([found.values for found in best]).numpy()

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from hypersphere.evaluation.fewshot.inputs import labelled, positions
+from hypersphere.evaluation.fewshot.inputs import labelled, numbers, positions
 
 SCORES = 2**25  # cosines held at once: 128 MiB
 
@@ -22,7 +22,7 @@ def retrieval(
     gallery: ArrayLike | Tensor | None = None,
     gallery_labels: ArrayLike | Tensor | None = None,
     *,
-    at: Sequence[int] = (1,),
+    at: Sequence[int] | int = (1,),
 ) -> dict[str, float]:
     """How well the nearest images of the gallery have the query's class.
 
@@ -51,8 +51,7 @@ def retrieval(
                 f"gallery: {searched.points.shape[1]} dimensions, the embeddings have"
                 f" {queries.points.shape[1]}"
             )
-    if not at or min(at) < 1:
-        raise ValueError(f"at={list(at)}: needs numbers from 1 up")
+    at = numbers(at, "at")
     classes, own = np.unique(searched.labels, return_inverse=True)
     asked = positions(queries.labels, classes)
     matches = np.bincount(own)[asked] * (asked >= 0) - itself
