@@ -135,7 +135,7 @@ def test_a_loaded_model_can_be_imprinted_and_trained_further(tmp_path):
 
 
 def test_a_loaded_model_names_the_classes_that_are_imprinted(tmp_path):
-    training = trained()
+    training, _, _ = trained(*TUNE, "evaluations=none")
     model = hypersphere.load_model(exported(training, tmp_path))
     pixels, known = images(), len(model.classes)
     model.imprint(pixels[:3], ["heron", "stork", "heron"])
