@@ -158,10 +158,8 @@ def numbers(given: Sequence[int] | int, name: str) -> list[int]:
 def _every_class(
     where: np.ndarray, classes: Sequence[Any], wanted: Sequence[Any], what: str
 ) -> None:
-    there = np.bincount(where, minlength=len(classes)) > 0
-    asked = np.zeros(len(classes), bool)
-    asked[positions(np.asarray(wanted), classes)] = True
-    missing = np.flatnonzero(asked & ~there)
+    there, asked = np.bincount(where, minlength=len(classes)) > 0, set(wanted)
+    missing = [i for i in np.flatnonzero(~there) if classes[i] in asked]
     if len(missing):
         names = ", ".join(str(classes[i]) for i in missing[:5])
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
