@@ -250,7 +250,7 @@ def test_given_base_vectors_need_no_examples():
     assert open_set(z, y, **asked) == open_set(z[:1], y[:1], **asked)
     names = np.array(["ant", "bee", "cow", "doe"])
     texts = asked | {"base": names[:2], "novel": names[2:], "test_labels": names[test_y]}
-    assert open_set(z[:1], names[y[:1]], **texts) == open_set(z, y, **asked)
+    assert open_set(z[:2], names[y[:2]], **texts) == open_set(z, y, **asked)
     with pytest.raises(ValueError, match="no embedding of class 0, 1"):
         evaluate(z[new], y[new], **asked | {"base_vectors": None}, shots=2)
 
