@@ -10,6 +10,8 @@ from hypersphere.papers.spec import PRESETS, paper, paper_keys
 from hypersphere.reporting.cells import Cell, Item
 from hypersphere.reporting.claims import COLUMNS, judge_claims, write_claims
 from hypersphere.reporting.comparisons import comparisons
+from hypersphere.reporting.declared import Largest
+from hypersphere.reporting.derived import largest
 
 BEATS = {"item": "table1-2", "claim": "New beats old everywhere", "check": "4/4"}
 FALLS = {"item": "table1", "claim": "Accuracy falls with k", "check": "monotone"}
@@ -335,3 +337,21 @@ def test_draws_of_one_model_do_not_speak_of_models(unit, left, right, outcome):
     part = {"tables": ["t"], "differs": {"method": "new"}, "than": {"method": "old"}, "by": 0.02}
     (found,) = comparisons(part, {"t": item}, "here")
     assert found.outcome == outcome
+
+
+def test_the_largest_of_cells_with_more_and_fewer_units():
+    """Complete when all are, over the units that all have."""
+    how = Largest(tables=["t"], gains={"method": "new"}, over=[{"method": "old"}])
+
+    def found(new, old, planned=7):
+        cells = [
+            Cell({"method": name}, "", "", {str(u): v for u, v in enumerate(values)}, n, (name,),
+                 "exact")
+            for name, values, n in (("new", new, planned), ("old", old, 3))
+        ]  # fmt: skip
+        return largest(how, {"t": cells}, {"where": "text"}, ("1", ""))
+
+    whole = found([2.0] * 7, [1.0, 0.5, 1.0])
+    assert whole.complete and whole.values == {"0": 1.0, "1": 3.0, "2": 1.0}
+    assert not found([2.0] * 5, [1.0, 0.5, 1.0]).complete  # 5 of 7
+    assert not found([2.0] * 7, [1.0, 0.5]).complete

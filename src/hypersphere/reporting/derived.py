@@ -56,12 +56,13 @@ def largest(
     if not numbers:
         raise ValueError(f"no cell of {', '.join(how.tables)} to take the largest of")
     units = set.intersection(*({*values} for values in numbers))
+    done = all(cell.complete for cell in used)  # some may have more units than all have
     return Cell(
         keys=dict(keys),
         published=published[0],
         published_std=published[1],
         values={u: how.scale * largest_of(each[u] for each in numbers) for u in sorted(units)},
-        planned=max(cell.planned for cell in used),
+        planned=len(units) if done else max(cell.planned for cell in used),
         run_ids=tuple(dict.fromkeys(run for cell in used for run in cell.run_ids)),
         protocol=max((cell.protocol for cell in used), key=PROTOCOLS.index),
     )
