@@ -93,9 +93,8 @@ class ExportedModel(nn.Module):
         classes = [*self.classes, *(n for n in dict.fromkeys(names) if n not in self.classes)]
         with torch.no_grad():
             self.head.imprint(self.embed(images), torch.tensor([classes.index(n) for n in names]))
-        new = range(len(self.classes), len(classes))
-        following = max(self.labels, default=-1) + 1
-        self.labels = (*self.labels, *(following + i for i, _ in enumerate(new)))
+        first, new = max(self.labels, default=-1) + 1, len(classes) - len(self.classes)
+        self.labels = (*self.labels, *range(first, first + new))
         self.classes = tuple(classes)
 
 

@@ -45,7 +45,7 @@ def _mean_of(sides: Sequence[tuple[Cell, Cell]], unit: str, by: float) -> Compar
     left, right = (
         {u: fmean(pair[side].values[u] for pair in sides) for u in units} for side in (0, 1)
     )
-    done = all(cell.complete for pair in sides for cell in pair)
+    done = all(can_decide(*pair, unit) for pair in sides)
     return compare(left, {u: value + by for u, value in right.items()}, done, unit)
 
 
