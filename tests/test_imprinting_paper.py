@@ -9,11 +9,11 @@ import pytest
 from hypersphere.config import Evaluation, Training
 from hypersphere.data.batches import ClassBalanced
 from hypersphere.errors import UserError
-from hypersphere.papers import render
+from hypersphere.papers import budget, render
 from hypersphere.papers.curves import of_curve
 from hypersphere.papers.nodes import filled
 from hypersphere.papers.plan import make_plan
-from hypersphere.papers.planned import blocked
+from hypersphere.papers.planned import blocked, training_of
 from hypersphere.papers.spec import paper
 from hypersphere.reporting.cells import Cell, Item
 from hypersphere.reporting.comparisons import comparisons
@@ -27,6 +27,8 @@ SMALL_BASES = {
     "4d45869dcf39": "cub_50, 512 dimensions",
     "4b050fae2d63": "cub_50, lifted structured loss",
     "37e5e5c602c0": "cub_50, a scale of each class",
+    "c42255c6cb69": "cub_50, a scale of each class, seed 1",
+    "ec475b13c682": "cub_50, a scale of each class, seed 2",
     "11d5e316a792": "cub_50, 64 dimensions, seed 1",
     "e9a1655a05d3": "cub_50, 64 dimensions, seed 2",
     "03a27895815e": "cub_50, 128 dimensions, seed 1",
@@ -38,6 +40,11 @@ SMALL_BASES = {
     "2482a08e1607": "cub_50, lifted structured loss, seed 1",
     "6361463ccbec": "cub_50, lifted structured loss, seed 2",
     "828f33750e5d": "cifar100, 50 base classes",
+    "f3c25d8dd1dc": "cifar100, 50 base classes, seed 1",
+    "a2cc62d180d3": "cifar100, 50 base classes, seed 2",
+    "41903d6bb935": "cifar100, 50 base classes, lifted structured loss",
+    "2358334e9a11": "cifar100, 50 base classes, lifted structured loss, seed 1",
+    "aebc72bd4032": "cifar100, 50 base classes, lifted structured loss, seed 2",
     "0407b617391f": "cifar100, 24 base classes",
 }
 
@@ -95,9 +102,9 @@ def test_small_trains_what_its_records_hold(plans):
     bases = {t.id for t in plan.trainings() if kind(t)[2] == "base"}
     assert bases == set(SMALL_BASES)
     parents = Counter(t.parent for t in plan.trainings() if t.parent)
-    # tables 1 and 2: 3 n x 5 draws x 2, on CIFAR-100 x 4 draws; table 3: 5 x 7 x 2
-    assert parents == {"5e6ac527d5bb": 30 + 70, "828f33750e5d": 24, "0407b617391f": 24}
-    assert len(plan.trainings()) == 190
+    # tables 1 and 2: 3 n x 8 draws x 2, on CIFAR-100 x 4 draws; table 3: 5 x 9 x 2
+    assert parents == {"5e6ac527d5bb": 48 + 90, "828f33750e5d": 24, "0407b617391f": 24}
+    assert len(plan.trainings()) == 235
 
 
 def test_tuned_draws_are_those_of_the_evaluation(plans):
@@ -108,7 +115,7 @@ def test_tuned_draws_are_those_of_the_evaluation(plans):
     (node,) = {n.id: n for n in untuned.nodes.values()}.values()
     assert isinstance(node, Evaluation) and node.component.params["draws"] == 20
     tuned = cell(plan, "table1", method="imprinting_ft", n_shot=5).nodes
-    assert list(tuned) == [str(draw) for draw in range(5)]
+    assert list(tuned) == [str(draw) for draw in range(8)]
     for unit, training in tuned.items():
         assert isinstance(training, Training) and training.parent == node.parent
         shots = training.data.shots
@@ -186,20 +193,20 @@ def test_an_epoch_of_so_many_balanced_batches():
     assert len(list(ClassBalanced(classes=3, images=2).epoch(labels, draws))) == 1
 
 
-def leading(cub, inat, by_draw=(0.0, 0.1, 0.2), protocol="shortened"):
+def leading(cub, inat, by_draw=(0.0, 0.1, 0.2), protocol="shortened", trained=("one", "other")):
     """Tables of two methods on two datasets, imprinting ahead by `cub` and by `inat` points."""
 
-    def cells(data, lead):
+    def cells(data, lead, on):
         for method, more in (("imprinting_ft", lead), ("rand_ft", 0.0)):
             values = {str(d): 50 + more * (1 + by) for d, by in enumerate(by_draw)}
             keys = {"dataset": data, "n_shot": "1", "method": method}
-            yield Cell(keys, "", "", values, 3, ("run",), protocol)
+            yield Cell(keys, "", "", values, 3, ("run",), protocol, trained=(on,))
 
     def table(name, *made):
         return Item("imprinting", name, name, "small", "draw", 2.0, ("method",), ("dataset",), made)
 
-    return {"table2": table("table2", *cells("cub", cub)),
-            "table4": table("table4", *cells("inat", inat))}  # fmt: skip
+    return {"table2": table("table2", *cells("cub", cub, trained[0])),
+            "table4": table("table4", *cells("inat", inat, trained[1]))}  # fmt: skip
 
 
 @pytest.mark.parametrize("cub, inat, outcome", [(9, 3, "supported"), (3, 9, "contradicted"), (5, 5, "open")])  # fmt: skip # noqa: E501
@@ -211,8 +218,30 @@ def test_one_lead_against_another(cub, inat, outcome):
     }  # fmt: skip
     (found,) = comparisons(part, leading(cub, inat), "here")
     assert (found.outcome, found.n, found.unit) == (outcome, 3, "draw")
-    # stand-ins of two tables may differ in the network too
+    # of stand-ins the network or the data may make the difference
     (apart,) = comparisons(part, leading(cub, inat, protocol="substitute"), "here")
     assert (apart.outcome, apart.n) == ("open", 3)
+    alike = leading(cub, inat, protocol="substitute", trained=("same", "same"))
+    assert comparisons(part, alike, "here") == [found]
     with pytest.raises(ValueError, match="`leads` with"):
         comparisons({k: v for k, v in part.items() if k != "more_at"}, leading(1, 1), "here")
+
+
+def test_stand_ins_that_are_compared_have_one_network(plans):
+    """Whatever the size of its embedding: 64 and 256 dimensions in the paper too."""
+    def trained(name, variant):
+        found = item(plans["small"], name).only(variant).cells
+        return {render._trained(c) for c in found if c.nodes}
+
+    assert trained("table4", "") == trained("table2", "cifar-100")
+    (birds,) = trained("table2", "")
+    assert birds != trained("table4", "") and "cub_50" in birds[0]
+
+
+def test_claims_that_rest_on_a_variant_need_its_runs(plans):
+    """`plan --budget` counts the runs of the tables that a claim names, variants among them."""
+    cells = budget._places(plans["small"])
+    (aim,) = [a for a in budget._claims(plans["small"], cells) if "figure6" in a.name]
+    data = {t.data.name for i in aim.cells for n in cells[i].cell.nodes.values()
+            for t in [training_of(n)]}  # fmt: skip
+    assert data == {"cub_50", "cifar100"}

@@ -10,7 +10,7 @@ from hypersphere.config import Node
 from hypersphere.papers.costs import seconds_of, to_do, trained_again
 from hypersphere.papers.planned import Plan, PlannedCell, PlannedItem
 from hypersphere.papers.spec import Paper, published_rows
-from hypersphere.reporting.cells import select_cells
+from hypersphere.reporting.cells import select_cells, stem
 from hypersphere.reporting.claims import parts_of, tables_of
 from hypersphere.reporting.verdicts import as_number
 from hypersphere.store import Store
@@ -42,6 +42,15 @@ class Budget:
         return sum(step.settles for step in self.steps)
 
 
+@dataclass(frozen=True)
+class _Place:
+    """A cell of an item, as the primary or a variant has it."""
+
+    item: PlannedItem
+    variant: str
+    cell: PlannedCell
+
+
 @dataclass(eq=False)
 class _Aim:
     """Something to settle: its name, the cells that it needs, and whether it is a claim."""
@@ -61,15 +70,15 @@ def within(plan: Plan, store: Store, seconds: float) -> Budget:
     tell their time, are left out.
     """
     cost = _costs(plan, store)
-    cells = [(item, cell) for item in plan.items for cell in item.cells]
-    needs = [_needs(cell, store) for _, cell in cells]
+    cells = _places(plan)
+    needs = [_needs(place.cell, store) for place in cells]
     open_ = {i for i, nodes in enumerate(needs) if nodes}
     possible = {i for i in open_ if all(node in cost for node in needs[i])}
     aims = [
-        _Aim(f"{item.paper.key} {item.spec.name}: {', '.join(cell.keys.values())}", frozenset([i]),
-             False)
-        for i, (item, cell) in enumerate(cells)
-        if i in possible and _has_verdict(item, cell)
+        _Aim(f"{of.item.paper.key} {of.item.spec.name}: {', '.join(of.cell.keys.values())}",
+             frozenset([i]), False)
+        for i, of in enumerate(cells)
+        if i in possible and not of.variant and _has_verdict(of.item, of.cell)
     ]  # fmt: skip
     aims += [aim for aim in _claims(plan, cells) if aim.cells & open_ and not
              aim.cells & open_ - possible]  # fmt: skip
@@ -118,6 +127,15 @@ def _chosen(
     return budget
 
 
+def _places(plan: Plan) -> list[_Place]:
+    return [
+        _Place(item, variant, cell)
+        for item in plan.items
+        for variant in ("", *item.spec.variants)
+        for cell in item.only(variant).cells
+    ]
+
+
 def _costs(plan: Plan, store: Store) -> dict[str, float]:
     """Seconds of each node to do that can be run here and whose time past records tell."""
     unready, missing = plan.unready(store), plan.missing(store)
@@ -130,21 +148,19 @@ def _costs(plan: Plan, store: Store) -> dict[str, float]:
 
 
 def _needs(cell: PlannedCell, store: Store) -> frozenset[str]:
-    """Nodes to do for a cell's primary variant, with what they start from."""
-    return frozenset(
-        found.id for node in cell.only("").every_node() for found in to_do(node, store)
-    )
+    """Nodes to do for a cell, with what they start from."""
+    return frozenset(found.id for node in cell.every_node() for found in to_do(node, store))
 
 
 def _has_verdict(item: PlannedItem, cell: PlannedCell) -> bool:
     return item.settings.protocol == "exact" and as_number(cell.published) is not None
 
 
-def _claims(plan: Plan, cells: list[tuple[PlannedItem, PlannedCell]]) -> Iterable[_Aim]:
+def _claims(plan: Plan, cells: list[_Place]) -> Iterable[_Aim]:
     """The claims whose tables are all planned."""
     places: dict[tuple[str, str], list[int]] = {}
-    for i, (item, _) in enumerate(cells):
-        places.setdefault((item.paper.key, item.spec.name), []).append(i)
+    for i, of in enumerate(cells):
+        places.setdefault((of.item.paper.key, stem(of.item.spec.name, of.variant)), []).append(i)
     papers: dict[str, Paper] = {item.paper.key: item.paper for item in plan.items}
     for key, declared in papers.items():
         texts = {(row["item"], row["claim"]) for row in published_rows(key, "figure_claims")}
@@ -158,10 +174,10 @@ def _claims(plan: Plan, cells: list[tuple[PlannedItem, PlannedCell]]) -> Iterabl
             wanted = set[int]()
             for part in parts:
                 for name in tables_of(part):
-                    inside = {id(cells[i][1]): i for i in places[key, name]}
+                    inside = {id(cells[i].cell): i for i in places[key, name]}
                     try:
                         found = select_cells(
-                            [cells[i][1] for i in places[key, name]], part.get("where", {}), name
+                            [cells[i].cell for i in places[key, name]], part.get("where", {}), name
                         )
                     except ValueError:
                         found = []  # a preset with other rows, where it decides nothing

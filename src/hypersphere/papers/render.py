@@ -13,7 +13,7 @@ from hypersphere.papers import choice, rendered
 from hypersphere.papers.ablations import Sweep, begun, may_have_begun
 from hypersphere.papers.commands import command
 from hypersphere.papers.plan import make_plan, plan_of, value_of
-from hypersphere.papers.planned import Plan, PlannedCell, PlannedItem
+from hypersphere.papers.planned import Plan, PlannedCell, PlannedItem, training_of
 from hypersphere.papers.spec import (
     BesideSpec,
     ItemSpec,
@@ -137,12 +137,12 @@ def _built(plan: Plan, store: Store) -> list[Item]:
 
 
 def judge_claims(declared: Paper, preset: str, items: Sequence[Item]) -> list[dict[str, str]]:
-    """The rows of claims.csv of one paper, decided on its primary tables."""
-    primary = {item.name: item for item in items if not item.variant}
+    """The rows of claims.csv of one paper, decided on the tables that its claims.yaml names."""
+    by_stem = {item.stem: item for item in items}
     published = published_rows(declared.key, "figure_claims")
     scope = declared.about.scope[preset]
     try:
-        return claims.judge_claims(declared.key, preset, published, declared.claims, primary, scope)
+        return claims.judge_claims(declared.key, preset, published, declared.claims, by_stem, scope)
     except ValueError as error:
         raise UserError(f"conf/paper/{declared.key}/claims.yaml: {error}") from None
 
@@ -342,8 +342,19 @@ def _cell(planned: PlannedItem, cell: PlannedCell, store: Store, variant: str) -
         protocol=_protocol(planned, variant),
         records=holders,
         chance=not _without_chance(cell),
+        trained=_trained(cell),
         arrays=arrays,
     )
+
+
+def _trained(cell: PlannedCell) -> tuple[str, ...]:
+    """On which data what network was trained for a cell, but for its embedding's size."""
+    found = set()
+    for training in filter(None, map(training_of, cell.nodes.values())):
+        network = training.components["backbone"]
+        rest = [f"{k} = {v}" for k, v in network.stated().items() if k != "dim"]
+        found.add(", ".join([training.data.name, network.name, *rest]))
+    return tuple(sorted(found))
 
 
 def _without_chance(cell: PlannedCell) -> bool:

@@ -24,12 +24,12 @@ def undecided(plan: Plan, store: Store) -> list[dict[str, Any]]:
     papers: dict[str, dict[str, Item]] = {}
     declared = {}
     for planned in plan.items:
-        item = judged_items(planned, store)[0]
-        papers.setdefault(item.paper, {})[item.name] = item
-        declared[item.paper] = planned.paper
-        rows += _cells(item)
-    for key, items in papers.items():
-        for spec, found in comparisons_of(key, declared[key].claims, items):
+        items = judged_items(planned, store)
+        papers.setdefault(planned.paper.key, {}).update((item.stem, item) for item in items)
+        declared[planned.paper.key] = planned.paper
+        rows += _cells(items[0])
+    for key, by_stem in papers.items():
+        for spec, found in comparisons_of(key, declared[key].claims, by_stem):
             what = f"claim: {spec['claim']}"
             verdict = _verdict(found)
             rows += [

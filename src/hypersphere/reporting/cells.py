@@ -26,7 +26,8 @@ class Cell:
     unit of independence (seed, split, draw) to our number, nan where that run diverged;
     `planned` says how many units the plan asks for. `run_ids` name the trainings (or computations)
     behind it, `records` by unit the run whose record holds the number, where one run does. `chance`
-    is False for a number that one computation without chance gives all units. `arrays` maps the
+    is False for a number that one computation without chance gives all units. `trained` says on
+    which data what network was trained for it (whatever its embedding's size). `arrays` maps the
     unit to the arrays that its picture draws, where numbers are not enough.
     """
 
@@ -42,6 +43,7 @@ class Cell:
     )
     records: Mapping[str, str] = field(default_factory=dict)
     chance: bool = True
+    trained: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -154,7 +156,12 @@ class Item:
     @property
     def stem(self) -> str:
         """File name without its ending: `table2`, or `table2--variant`."""
-        return f"{self.name}--{self.variant}" if self.variant else self.name
+        return stem(self.name, self.variant)
+
+
+def stem(item: str, variant: str) -> str:
+    """What an item's variant is called in files and claims; the item itself where it is none."""
+    return f"{item}--{variant}" if variant else item
 
 
 def select_cells(cells: Iterable[Keyed], where: Mapping[str, Any], place: str) -> list[Keyed]:

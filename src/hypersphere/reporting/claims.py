@@ -35,7 +35,7 @@ def judge_claims(
     items: Mapping[str, Item],
     scope: str,
 ) -> list[dict[str, str]]:
-    """One row (`COLUMNS`) for every published claim; `items` are the paper's, by item name.
+    """One row (`COLUMNS`) for every published claim; `items` are the paper's, by `Item.stem`.
 
     `scope` says what the claims rest on, unless a spec has its own for this preset; `{data}` in it
     becomes the datasets of the cells at hand.
@@ -94,7 +94,7 @@ def comparisons_of(
 
 
 def tables_of(part: Mapping[str, Any]) -> list[str]:
-    """The items that a part compares."""
+    """The items that a part compares, by stem."""
     return [*part.get("tables", []), *([part["with"]] if "with" in part else [])]
 
 

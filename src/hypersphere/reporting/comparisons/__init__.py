@@ -1,7 +1,7 @@
 """The parts of a claim: what is compared with what, over the same units.
 
-A part names `tables` (or figures, by item) and optionally `where` (key -> value or values), and one
-of these kinds, of which those that compare with a number (`above`, `below`, `equals`, `gains`) are
+A part names `tables` (or figures, by item; `figure6--cifar-100` is one's variant) and optionally
+`where` (key -> value or values), and one of these kinds, of which those that compare with a number (`above`, `below`, `equals`, `gains`) are
 open unless the protocol is the paper's:
 
 * `greater` with `than`: cells with these keys against those that agree in every other key; `by`: at
@@ -25,8 +25,8 @@ open unless the protocol is the paper's:
 * `gains` with `over` and `reaches`: the relative gain of cells with these keys over the best of the
   others reaches a number in at least one place (one comparison per table);
 * `leads` with `over`, `more_at` and `than_at`: by how much cells with these keys lead those others
-  is more in one place than in another (`with`: of another table; open on substitutes, where the
-  networks may differ as well).
+  is more in one place than in another (`with`: of another table; on substitutes open unless both
+  places have the same data and network).
 
 By draws of examples one model against another decides nothing (paired.can_decide).
 """
