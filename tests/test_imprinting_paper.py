@@ -229,6 +229,7 @@ def test_one_lead_against_another(cub, inat, outcome):
 
 def test_stand_ins_that_are_compared_have_one_network(plans):
     """Whatever the size of its embedding: 64 and 256 dimensions in the paper too."""
+
     def trained(name, variant):
         found = item(plans["small"], name).only(variant).cells
         return {render._trained(c) for c in found if c.nodes}
