@@ -39,6 +39,12 @@ SMALL_BASES = {
     "9b9c19682ef1": "cub_50, 512 dimensions, seed 2",
     "2482a08e1607": "cub_50, lifted structured loss, seed 1",
     "6361463ccbec": "cub_50, lifted structured loss, seed 2",
+    "8edeaa6807b4": "cub_50, 64 dimensions, seed 3",
+    "3a9cfe891d76": "cub_50, 64 dimensions, seed 4",
+    "2b43f00494cb": "cub_50, 64 dimensions, seed 5",
+    "5d051b36cd3e": "cub_50, a scale of each class, seed 3",
+    "16191fa3b259": "cub_50, a scale of each class, seed 4",
+    "dcbf747b66a7": "cub_50, a scale of each class, seed 5",
     "828f33750e5d": "cifar100, 50 base classes",
     "f3c25d8dd1dc": "cifar100, 50 base classes, seed 1",
     "a2cc62d180d3": "cifar100, 50 base classes, seed 2",
@@ -104,7 +110,7 @@ def test_small_trains_what_its_records_hold(plans):
     parents = Counter(t.parent for t in plan.trainings() if t.parent)
     # tables 1 and 2: 3 n x 8 draws x 2, on CIFAR-100 x 4 draws; table 3: 5 x 9 x 2
     assert parents == {"5e6ac527d5bb": 48 + 90, "828f33750e5d": 24, "0407b617391f": 24}
-    assert len(plan.trainings()) == 235
+    assert len(plan.trainings()) == 241
 
 
 def test_tuned_draws_are_those_of_the_evaluation(plans):

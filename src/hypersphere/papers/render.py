@@ -173,7 +173,7 @@ def _item(whole: PlannedItem, store: Store, variant: str) -> Item:
     spec, about = planned.spec, planned.paper.about
     unit = spec.varied(variant).unit if variant else spec.unit
     protocol = _protocol(planned, variant)
-    notes = [f"Protocol: {protocol}. {planned.settings.note}"]
+    notes = [f"Protocol: {protocol}. {_told(planned, variant)}"]
     if variant:
         notes.append(
             f"Variant {variant}: {_differs(spec, variant)}; the primary table is {spec.name}."
@@ -226,6 +226,12 @@ def _named(plot: Plot, planned: PlannedItem) -> Plot:
     facts = [training.dataset for training in planned.trainings[:1]]
     names = next((each.names or each.classes for each in facts), None) or ()
     return plot.model_copy(update={"class_names": names})
+
+
+def _told(planned: PlannedItem, variant: str) -> str:
+    """What is said of the protocol: a variant that has its own tells it in its note."""
+    own = planned.spec.variants.get(variant)
+    return f"{own.note}." if own and own.protocol else planned.settings.note
 
 
 def _protocol(planned: PlannedItem, variant: str) -> str:
@@ -291,7 +297,8 @@ def _differs(spec: ItemSpec, name: str) -> str:
             others = {k: v for k, v in overrides.items() if str(known.get(k)) != str(v)}
             said += [f"{text} {k} = {v}" for k, v in others.items()]
     said += [f"{key} = {value}" for key, value in variant.overrides.items()]
-    return ": ".join(filter(None, [variant.note, ", ".join(said)]))
+    note = "" if variant.protocol else variant.note  # which tells that protocol (_told)
+    return ": ".join(filter(None, [note, ", ".join(said)]))
 
 
 def _cell(planned: PlannedItem, cell: PlannedCell, store: Store, variant: str) -> Cell:

@@ -123,9 +123,10 @@ class Variant(pydantic.BaseModel):
     """What a variant of an item has in the place of the primary's.
 
     words: of the metric. select (of the printed values that select otherwise), overrides: with them
-    the variant has runs of its own, where they ask for others than the primary has. unit, protocol,
-    choose: its own; seeds: its own in a preset, of such runs. note: said under its table. presets:
-    those that have the variant. A variant of words alone may be written as these words.
+    the variant has runs of its own, where they ask for others than the primary has. unit, choose:
+    its own; seeds: its own in a preset, of such runs. note: said under its table; protocol: its
+    own, which the note then tells in the place of the preset's. presets: those that have the
+    variant. A variant of words alone may be written as these words.
     """
 
     model_config = _STRICT
