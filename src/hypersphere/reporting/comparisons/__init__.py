@@ -1,8 +1,8 @@
 """The parts of a claim: what is compared with what, over the same units.
 
 A part names `tables` (or figures, by item; `figure6--cifar-100` is one's variant) and optionally
-`where` (key -> value or values), and one of these kinds, of which those that compare with a number (`above`, `below`, `equals`, `gains`) are
-open unless the protocol is the paper's:
+`where` (key -> value or values), and one of these kinds, of which those that compare with a number
+(`above`, `below`, `equals`, `gains`) are open unless the protocol is the paper's:
 
 * `greater` with `than`: cells with these keys against those that agree in every other key; `by`: at
   least so much greater (negative: not much less), in the table's unit; `any: true`: in at least one
