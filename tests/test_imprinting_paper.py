@@ -45,6 +45,18 @@ SMALL_BASES = {
     "5d051b36cd3e": "cub_50, a scale of each class, seed 3",
     "16191fa3b259": "cub_50, a scale of each class, seed 4",
     "dcbf747b66a7": "cub_50, a scale of each class, seed 5",
+    "ff0a7d5ef7bd": "cub_50, 64 dimensions, seed 6",
+    "cbd689c21ff9": "cub_50, a scale of each class, seed 6",
+    "0a9a3ab54b8c": "cub_50, 64 dimensions, seed 7",
+    "15d0e7530712": "cub_50, a scale of each class, seed 7",
+    "c4046a54f425": "cub_50, 64 dimensions, seed 8",
+    "dd0c81449a30": "cub_50, a scale of each class, seed 8",
+    "a0b07129b093": "cub_50, 64 dimensions, seed 9",
+    "682c00eeac78": "cub_50, a scale of each class, seed 9",
+    "8c3f4fc17fb8": "cub_50, 64 dimensions, seed 10",
+    "100f50860634": "cub_50, a scale of each class, seed 10",
+    "435e90e28e70": "cub_50, 64 dimensions, seed 11",
+    "85d3729236ac": "cub_50, a scale of each class, seed 11",
     "828f33750e5d": "cifar100, 50 base classes",
     "f3c25d8dd1dc": "cifar100, 50 base classes, seed 1",
     "a2cc62d180d3": "cifar100, 50 base classes, seed 2",
@@ -108,9 +120,10 @@ def test_small_trains_what_its_records_hold(plans):
     bases = {t.id for t in plan.trainings() if kind(t)[2] == "base"}
     assert bases == set(SMALL_BASES)
     parents = Counter(t.parent for t in plan.trainings() if t.parent)
-    # tables 1 and 2: 3 n x 8 draws x 2, on CIFAR-100 x 4 draws; table 3: 5 x 9 x 2
-    assert parents == {"5e6ac527d5bb": 48 + 90, "828f33750e5d": 24, "0407b617391f": 24}
-    assert len(plan.trainings()) == 241
+    # tables 1 and 2: 3 n x 8 draws x 2; on CIFAR-100 x 4 draws, figures 3 and 4 there as many of
+    # more epochs; table 3: 5 x 9 x 2
+    assert parents == {"5e6ac527d5bb": 48 + 90, "828f33750e5d": 24 + 24, "0407b617391f": 24}
+    assert len(plan.trainings()) == 277
 
 
 def test_tuned_draws_are_those_of_the_evaluation(plans):

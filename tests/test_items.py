@@ -71,6 +71,14 @@ def test_a_variant_may_have_seeds_of_its_own_in_a_preset(toy):
     assert all([*cell.only("long").nodes] == ["5", "7", "9"] for cell in full.cells)
 
 
+def test_a_variant_may_have_runs_of_some_cells_alone(toy):
+    some = VARIED["variants"]["long"] | {"where": {"k": [3]}}
+    declare(toy, "table1", VARIED | {"variants": {"long": some}})
+    (item,) = make_plan("quick", ["toy"], ["table1"]).items
+    assert {c.keys["k"]: bool(c.own["long"]) for c in item.cells} == {"2": False, "3": True}
+    assert all(cell.nodes for cell in item.cells)  # the primary has all of its own
+
+
 def test_variants_show_their_own_runs(toy):
     declare(toy, "table1", VARIED | {"metric": "training/loss", "words": {}, "variants": {
         "long": {"overrides": {"schedule.epochs": 3}}}})  # fmt: skip

@@ -89,8 +89,6 @@ def _cell(declared: Paper, spec: ItemSpec, preset: str, row: Mapping[str, str]) 
         return PlannedCell(keys, *printed, {}, unnamed, sources=sources)
     metrics = {"": metric_of(spec, keys)}
     metrics |= {name: metric_of(spec.varied(name), keys) for name in spec.variants}
-    if _left_out(spec, preset, keys) and not _is_computed(spec, keys):
-        return PlannedCell(keys, *printed, {}, metrics)
     named = {"": spec} | {name: spec.varied(name) for name in spec.variants}
     if spec.choose is not None and not _is_computed(spec, keys):
         among = {name: _alternatives(declared, each, preset, keys) for name, each in named.items()}
@@ -98,7 +96,7 @@ def _cell(declared: Paper, spec: ItemSpec, preset: str, row: Mapping[str, str]) 
             name: training_number(filled(each, each.choose.by, keys, "choose.by"))
             for name, each in named.items()
         }
-        first = {name: each[0].nodes for name, each in among.items()}
+        first = {name: each[0].nodes if each else {} for name, each in among.items()}
         return PlannedCell(
             keys, *printed, first.pop(""), metrics, first, alternatives=among, chosen_by=by
         )
@@ -116,7 +114,9 @@ def _is_computed(spec: ItemSpec, keys: Mapping[str, str]) -> bool:
 
 
 def _left_out(spec: ItemSpec, preset: str, keys: Mapping[str, str]) -> bool:
-    """Whether the preset has no runs for a cell."""
+    """Whether the preset has no runs for a cell that needs some."""
+    if _is_computed(spec, keys):
+        return False
     own = spec.presets.get(preset)  # type: ignore[call-overload]
     where = own.where if own else {}
     tables = where if isinstance(where, list) else [where]
@@ -136,6 +136,8 @@ def _alternatives(
     declared: Paper, spec: ItemSpec, preset: str, keys: Mapping[str, str]
 ) -> tuple[Alternative, ...]:
     assert spec.choose is not None
+    if _left_out(spec, preset, keys):
+        return ()
     found = []
     for overrides in by_key(spec.choose.among, keys, f"{spec.name}: choose.among"):
         told = spec.model_copy(update={"overrides": spec.overrides | overrides})
@@ -146,7 +148,9 @@ def _alternatives(
 def _nodes(
     declared: Paper, spec: ItemSpec, preset: str, keys: Mapping[str, str]
 ) -> dict[str, Node]:
-    """By unit, what holds the number of a cell."""
+    """By unit, what holds the number of a cell; nothing where the preset leaves it out."""
+    if _left_out(spec, preset, keys):
+        return {}
     settings = preset_of(declared, spec, preset)
     seeds = by_key(settings.seeds, keys, f"{spec.name}: seeds")
     computation = spec.computation

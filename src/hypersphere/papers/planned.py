@@ -210,8 +210,10 @@ def training_of(node: Node) -> Training | None:
 
 
 def _only(by_variant: dict[str, Any], variant: str) -> dict[str, Any]:
-    """What the variant has, or where it has nothing of its own the primary, as the primary."""
-    return {"": by_variant.get(variant, by_variant[""])} if by_variant else {}
+    """What the variant has, or where it has nothing of its own the primary, as the primary; nothing
+    where the preset leaves its cell out."""
+    found = by_variant.get(variant, by_variant[""]) if by_variant else None
+    return {"": found} if found else {}
 
 
 def _without_revisions(identity: Any) -> str:

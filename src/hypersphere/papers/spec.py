@@ -137,6 +137,7 @@ class Variant(pydantic.BaseModel):
     protocol: Protocol | None = None
     choose: Choice | None = None
     seeds: dict[Preset, Seeds | ByKey[Seeds]] = {}
+    where: Grid | list[Grid] = {}
     note: str = ""
     presets: tuple[Preset, ...] = PRESETS
 
@@ -233,13 +234,14 @@ class ItemSpec(pydantic.BaseModel):
     def varied(self, variant: str) -> ItemSpec:
         """The item as one of its variants has it."""
         own = self.variants[variant]
-        repeated = {
-            preset: (self.presets.get(preset) or ItemPreset()).model_copy(update={"seeds": seeds})
-            for preset, seeds in own.seeds.items()
-        }
+        presets = dict(self.presets)
+        for preset in own.presets:
+            differs = {"seeds": own.seeds.get(preset), "where": own.where}
+            before = presets.get(preset) or ItemPreset()
+            presets[preset] = before.model_copy(update={k: v for k, v in differs.items() if v})
         return self.model_copy(
             update={
-                "presets": self.presets | repeated,
+                "presets": presets,
                 "words": self.words | own.words,
                 "select": _otherwise(self.select, own.select),
                 "overrides": self.overrides | own.overrides,
