@@ -21,6 +21,7 @@ from hypersphere.training.files import (
     Decoded,
     FileImages,
     base_of,
+    counted,
     decoded_budget,
     num_workers,
 )
@@ -99,6 +100,28 @@ def test_each_epoch_and_seed_draws_anew_and_global_state_stays(birds):
     first = cut()
     assert torch.equal(first, cut())
     assert not torch.equal(first, cut(epoch=1)) and not torch.equal(first, cut("seed=1"))
+
+
+def test_an_image_shown_again_in_an_epoch_is_cut_anew(birds):
+    """Examples of few are oversampled, each time in another crop (Qi et al. 2018, section 6.1.2:
+    "random data augmentation is also applied")."""
+    chosen, _ = split_config(
+        compose(
+            ["data=birds", "split=base_novel", "split.num_base=2", "split.trained=all", *VIEWS,
+             "data.shots={number: 1, draw: 0}", "batches=class_balanced", "batches.classes=4",
+             "batches.images=2", "batches.per_epoch=3", "evaluations=none"]
+        )
+    )  # fmt: skip
+    images, labels, module = batches(chosen)
+    shown = images[labels == 3]
+    assert len(shown) == 6 and len(shown.flatten(1).unique(dim=0)) == 6
+    first = counted([np.array([2, 0]), np.array([2, 2])])
+    assert list(first) == [[(2, 0), (0, 0)], [(2, 1), (2, 2)]]
+    # what is shown once is cut as ever, and what is cut says which run it is
+    viewed = module.batches(0).dataset
+    assert torch.equal(viewed[2][0], viewed[2, 0][0])
+    assert chosen.identity()["batches"]["revision"] == 2
+    assert training()[0].identity()["batches"]["revision"] == 1
 
 
 def test_test_views_are_the_same_each_time_and_random_only_if_asked(birds):

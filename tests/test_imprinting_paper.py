@@ -25,7 +25,7 @@ SMALL_BASES = {
     "009beb8fbdd6": "cub_50, 128 dimensions",
     "535a8e8a86d5": "cub_50, 256 dimensions",
     "4d45869dcf39": "cub_50, 512 dimensions",
-    "4b050fae2d63": "cub_50, lifted structured loss",
+    "5ac08d911069": "cub_50, lifted structured loss",
     "37e5e5c602c0": "cub_50, a scale of each class",
     "c42255c6cb69": "cub_50, a scale of each class, seed 1",
     "ec475b13c682": "cub_50, a scale of each class, seed 2",
@@ -37,8 +37,8 @@ SMALL_BASES = {
     "474bba4dc4db": "cub_50, 256 dimensions, seed 2",
     "74c45247a238": "cub_50, 512 dimensions, seed 1",
     "9b9c19682ef1": "cub_50, 512 dimensions, seed 2",
-    "2482a08e1607": "cub_50, lifted structured loss, seed 1",
-    "6361463ccbec": "cub_50, lifted structured loss, seed 2",
+    "95a51d916d73": "cub_50, lifted structured loss, seed 1",
+    "24a59b1bed07": "cub_50, lifted structured loss, seed 2",
     "8edeaa6807b4": "cub_50, 64 dimensions, seed 3",
     "3a9cfe891d76": "cub_50, 64 dimensions, seed 4",
     "2b43f00494cb": "cub_50, 64 dimensions, seed 5",
@@ -120,10 +120,10 @@ def test_small_trains_what_its_records_hold(plans):
     bases = {t.id for t in plan.trainings() if kind(t)[2] == "base"}
     assert bases == set(SMALL_BASES)
     parents = Counter(t.parent for t in plan.trainings() if t.parent)
-    # tables 1 and 2: 3 n x 8 draws x 2; on CIFAR-100 x 4 draws, figures 3 and 4 there as many of
-    # more epochs; table 3: 5 x 9 x 2
-    assert parents == {"5e6ac527d5bb": 48 + 90, "828f33750e5d": 24 + 24, "0407b617391f": 24}
-    assert len(plan.trainings()) == 277
+    # tables 1 and 2: 3 n x 5 draws x 2; on CIFAR-100 x 4 draws, figures 3 and 4 there as many of
+    # more epochs; table 3: 5 x 5 x 2
+    assert parents == {"5e6ac527d5bb": 30 + 50, "828f33750e5d": 24 + 24, "0407b617391f": 24}
+    assert len(plan.trainings()) == 219
 
 
 def test_tuned_draws_are_those_of_the_evaluation(plans):
@@ -134,7 +134,7 @@ def test_tuned_draws_are_those_of_the_evaluation(plans):
     (node,) = {n.id: n for n in untuned.nodes.values()}.values()
     assert isinstance(node, Evaluation) and node.component.params["draws"] == 20
     tuned = cell(plan, "table1", method="imprinting_ft", n_shot=5).nodes
-    assert list(tuned) == [str(draw) for draw in range(8)]
+    assert list(tuned) == [str(draw) for draw in range(5)]
     for unit, training in tuned.items():
         assert isinstance(training, Training) and training.parent == node.parent
         shots = training.data.shots

@@ -109,12 +109,16 @@ class Training:
     def identity(self) -> dict[str, Any]:
         """What the run's hash sees (see the module's docstring)."""
         data = _without_defaults(self.data)
-        return {
+        found = {
             "kind": "training",
             "data": {**data, "content": self.dataset.pinned},
             **_without_defaults(self.settings),
             **{name: component.identity() for name, component in self.components.items()},
         }
+        if self.data.views is not None and getattr(self.components["batches"].target, "repeats", 0):
+            # Once an image of a file that an epoch showed twice was cut alike both times.
+            found["batches"]["revision"] += 1
+        return found
 
     @cached_property
     def id(self) -> str:

@@ -2,6 +2,7 @@
 
 A sampler turns (labels, generator) into the index batches of one epoch. The generator is seeded
 by (seed, epoch), so an interrupted training that goes on draws the batches it would have drawn.
+repeats: whether an epoch may show an image more than once.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class Pairs:
     """
 
     revision = 1
+    repeats = True
 
     def __init__(self, *, size: Annotated[int, Field(ge=2, multiple_of=2)]) -> None:
         self.size = size
@@ -86,6 +88,7 @@ class ClassBalanced:
     again: those with few images are oversampled."""
 
     revision = 1
+    repeats = True
 
     def __init__(
         self, *, classes: Annotated[int, Field(ge=2)], images: Size, per_epoch: Size | None = None

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import PIL.Image
 import torch
 from torch import Tensor
@@ -32,6 +34,7 @@ from hypersphere.training.images import (
 )
 
 BATCH = 64  # images per batch where nothing is trained
+Shown = tuple[int, int]  # position in the split, and how often the epoch has shown it before
 SHARE = 0.25  # of the memory that is free, for decoded images of one split
 
 
@@ -71,8 +74,8 @@ class FileImages:
         seeds = ("augmentation", self.training.settings.seed, epoch)
         view = View(self.views, self.views.train, self.views.flip, seeds)
         images = Viewed(self.decoded["train"], self.train.labels, view, self.values)
-        batches = batches_of_epoch(self.training, self.train.labels, epoch)
-        mine = [batch[share_of(len(batch), self.share)].tolist() for batch in batches]
+        batches = counted(batches_of_epoch(self.training, self.train.labels, epoch))
+        mine = [batch[share_of(len(batch), self.share)] for batch in batches]
         return _loader(images, batch_sampler=mine)
 
     def train_labels(self) -> Tensor:
@@ -109,6 +112,18 @@ class FileImages:
         return View(self.views, self.views.test, self.views.test_flip, seeds)
 
 
+def counted(batches: Iterable[np.ndarray]) -> Iterator[list[Shown]]:
+    """Every image of an epoch's batches with the number of times it was shown before: those of
+    classes with few images come again and again."""
+    shown = Counter[int]()
+    for batch in batches:
+        asked = []
+        for position in batch.tolist():
+            asked.append((position, shown[position]))
+            shown[position] += 1
+        yield asked
+
+
 class _Images:
     """The images of a loader of (images, labels)."""
 
@@ -120,8 +135,9 @@ class _Images:
 
 
 class View:
-    """What is cut from a decoded image. Each image's draw is its own: from `seeds` and its position
-    in the split, whatever the worker or batch that asks for it."""
+    """What is cut from a decoded image. Each image's draw is its own, and another each time that an
+    epoch shows it: from `seeds`, its position in the split and how often it was shown before,
+    whatever the worker that asks for it."""
 
     def __init__(self, views: Views, kind: Crop, flip: bool, seeds: tuple[str | int, ...]) -> None:
         from torchvision.transforms import v2
@@ -137,12 +153,13 @@ class View:
         self.random = kind in ("random", "random_resized") or flip
         self.seeds = seeds
 
-    def __call__(self, image: Tensor, position: int) -> Tensor:
+    def __call__(self, image: Tensor, position: int, before: int = 0) -> Tensor:
         if not self.random:
             return self.cut(image)
         # torchvision draws from the global state alone.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(*self.seeds, position))  # type: ignore[arg-type]
+            again = (before,) if before else ()
+            torch.manual_seed(derive(*self.seeds, position, *again))  # type: ignore[arg-type]
             return self.cut(image)
 
 
@@ -238,7 +255,8 @@ class Decoded:
 
 
 class Viewed(Dataset[tuple[Tensor, ...]]):
-    """(image (3, size, size) uint8, label) by position, and its value where there are some."""
+    """(image (3, size, size) uint8, label), and its value where there are some, by position or by
+    position and times shown before."""
 
     def __init__(
         self, decoded: Decoded, labels: Tensor, view: View, values: Tensor | None = None
@@ -249,8 +267,9 @@ class Viewed(Dataset[tuple[Tensor, ...]]):
     def __len__(self) -> int:
         return len(self.decoded)
 
-    def __getitem__(self, i: int) -> tuple[Tensor, ...]:
-        return self.view(self.decoded[i], i), *(numbers[i] for numbers in self.numbers)
+    def __getitem__(self, asked: int | Shown) -> tuple[Tensor, ...]:
+        i, before = (asked, 0) if isinstance(asked, int) else asked
+        return self.view(self.decoded[i], i, before), *(numbers[i] for numbers in self.numbers)
 
 
 def decoded_budget() -> float:

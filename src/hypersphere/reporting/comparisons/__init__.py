@@ -1,12 +1,15 @@
 """The parts of a claim: what is compared with what, over the same units.
 
 A part names `tables` (or figures, by item; `figure6--cifar-100` is one's variant) and optionally
-`where` (key -> value or values), and one of these kinds, of which those that compare with a number
-(`above`, `below`, `equals`, `gains`) are open unless the protocol is the paper's:
+`where` (key -> value or values), and one of the kinds below. Those that compare with a number
+(`above`, `below`, `equals`, `gains`) are open unless the protocol is the paper's. An order shows
+after a shortened training as well, but not by how much (`by`: two networks near chance are never
+far apart): such a part is open there. `shortened: true` says that a size holds for any training
+(the bound of a function, a collapse), `shortened: false` that an order needs all of it.
 
 * `greater` with `than`: cells with these keys against those that agree in every other key; `by`: at
   least so much greater (negative: not much less), in the table's unit; `any: true`: in at least one
-  place (one comparison per table); `on_average: true`: in the mean over all places, unit by unit;
+  place (one comparison of all tables); `on_average: true`: in the mean over all places, unit by unit;
   `with`: another table of the same keys whose cells are compared too, where both have the same
   protocol;
 * `differs` with `than` and `by`: these cells and those, whichever is greater: supported when the
@@ -14,8 +17,7 @@ A part names `tables` (or figures, by item; `figure6--cifar-100` is one's varian
 * `agrees` with `than` and `by`: the other way round, no farther apart than that;
 * `falls` or `rises`: adjacent cells along a numeric key; `beside`: keys that change with it; with
   `gain` and `over` not the cells' values but the relative gains of those over these;
-* `above` or `below`: every cell against a number; `shortened: true` where that number holds for
-  any training (the bound of a function, half the way to the next target);
+* `above` or `below`: every cell against a number;
 * `equals`: key column -> {its value: the number}, for numbers without chance;
 * `wider` with `than`: the spread (largest minus smallest, mean over all other keys) `over` a key
   among the cells `where`, against another spread;
@@ -23,7 +25,7 @@ A part names `tables` (or figures, by item; `figure6--cifar-100` is one's varian
 * `tolerates` a numeric key, with `more` and `than`: those cells against these, over all values of
   the key (robustness.py);
 * `gains` with `over` and `reaches`: the relative gain of cells with these keys over the best of the
-  others reaches a number in at least one place (one comparison per table);
+  others reaches a number in at least one place (one comparison of all tables);
 * `leads` with `over`, `more_at` and `than_at`: by how much cells with these keys lead those others
   is more in one place than in another (`with`: of another table; on substitutes open unless both
   places have the same data and network).
@@ -34,12 +36,12 @@ By draws of examples one model against another decides nothing (paired.can_decid
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hypersphere.reporting.cells import Cell, Item, select_cells
 from hypersphere.reporting.comparisons import numbers, orders
-from hypersphere.reporting.comparisons.paired import Comparison, Part
+from hypersphere.reporting.comparisons.paired import Comparison, Part, any_of
 
 __all__ = ["Comparison", "comparisons"]
 
@@ -60,8 +62,8 @@ KINDS = {
     "agrees": _Kind(orders.differs, {"than", "by"}),
     "falls": _Kind(orders.falls, may={"beside", "gain", "over"}),
     "rises": _Kind(orders.rises, may={"beside", "gain", "over"}),
-    "above": _Kind(numbers.above, may={"shortened"}),
-    "below": _Kind(numbers.below, may={"shortened"}),
+    "above": _Kind(numbers.above),
+    "below": _Kind(numbers.below),
     "equals": _Kind(numbers.equals),
     "wider": _Kind(orders.wider, {"than"}),
     "gains": _Kind(numbers.reaches, {"over", "reaches"}),
@@ -86,8 +88,14 @@ def comparisons(part: Mapping[str, Any], items: Mapping[str, Item], where: str) 
         made = kind.make(cells, part, unit, place)
         if not made:
             raise ValueError(f"{place}: no two cells to compare in {dict(part)}")
+        if not part.get("shortened", "by" not in part) and _any_shortened(cells):
+            made = [replace(each, outcome="open", needs=None) for each in made]
         found += made
-    return found
+    return [any_of(found)] if part.get("any") or "gains" in part else found
+
+
+def _any_shortened(cells: Sequence[Cell]) -> bool:
+    return any(cell.protocol == "shortened" for cell in cells)
 
 
 def _beside(
@@ -105,7 +113,8 @@ def _kind(part: Mapping[str, Any], where: str) -> _Kind:
     names = [name for name in KINDS if name in part]
     if len(names) == 1:
         kind = KINDS[names[0]]
-        if kind.needs <= part.keys() <= {"tables", "where", names[0], *kind.needs, *kind.may}:
+        may = {"tables", "where", "shortened", *kind.may}
+        if kind.needs <= part.keys() <= {names[0], *kind.needs, *may}:
             return kind
     *others, last = (_words(name, kind) for name, kind in KINDS.items())
     raise ValueError(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hypersphere.reporting import robustness
 from hypersphere.reporting.cells import Cell, select_cells
 from hypersphere.reporting.comparisons.gains import gains
-from hypersphere.reporting.comparisons.paired import Comparison, Part, any_of, compare
+from hypersphere.reporting.comparisons.paired import Comparison, Part, compare
 
 
 def above(cells: Sequence[Cell], part: Part, unit: str, place: str) -> list[Comparison]:
@@ -52,13 +52,12 @@ def equals(cells: Sequence[Cell], part: Part, unit: str, place: str) -> list[Com
 
 
 def reaches(cells: Sequence[Cell], part: Part, unit: str, place: str) -> list[Comparison]:
-    """`gains` with `reaches`: supported when one place reaches it, contradicted when all stay
-    below."""
+    """`gains` with `reaches`: at every place whether it is reached."""
     found = []
     for gain, rests_on in gains(cells, part["gains"], part["over"], place):
         done = all(_counts(each, part) for each in rests_on)
         found.append(compare(gain, dict.fromkeys(gain, float(part["reaches"])), done, unit))
-    return [any_of(found)] if found else []
+    return found
 
 
 def diverges(cells: Sequence[Cell], part: Part, unit: str, place: str) -> list[Comparison]:

@@ -12,7 +12,6 @@ from hypersphere.reporting.comparisons.gains import gains
 from hypersphere.reporting.comparisons.paired import (
     Comparison,
     Part,
-    any_of,
     can_decide,
     compare,
     compare_cells,
@@ -29,14 +28,13 @@ def greater(cells: Sequence[Cell], part: Part, unit: str, place: str) -> list[Co
     by = part.get("by", 0.0)
     if part.get("on_average"):
         return [_mean_of(sides, unit, by)]
-    found = [
+    return [
         # what trained otherwise, or another network, is no partner from another table
         compare_cells(one, other, unit, by)
         if one.protocol == other.protocol
         else Comparison("open", 0, unit)
         for one, other in sides
     ]
-    return [any_of(found)] if part.get("any") else found
 
 
 def _mean_of(sides: Sequence[tuple[Cell, Cell]], unit: str, by: float) -> Comparison:
