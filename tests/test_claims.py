@@ -222,6 +222,8 @@ def outcome(part, items, preset="paper"):
         ({"wider": {"over": "k", "where": {"method": "old"}}, "than": {"over": "method"}},
          "1 supported, 0 contradicted"),
         ({"wider": {"over": "method"}, "than": {"over": "k"}}, "0 supported, 1 contradicted"),
+        ({"wider": {"over": "method"}, "than": {"over": "k"}, "by": -0.15},
+         "1 supported, 0 contradicted"),
         # new over old: .2 at k = 2, less than nothing at 10
         ({"gains": {"method": "new"}, "over": [{"method": "old"}], "reaches": 0.15},
          "1 supported, 0 contradicted"),
@@ -234,6 +236,19 @@ def test_kinds_of_comparisons(part, says):
     items = {"table1": table(means=means)}
     # units that do not move together, so that differences have a spread
     assert outcome({"tables": ["table1"], **part}, items).startswith(says)
+
+
+def test_somewhere_is_one_comparison_of_all_tables():
+    """A gain that one of several tables reaches is reached, whatever the others say."""
+    low = {key: mean + (0.1 if key[1] == "old" else 0.0) for key, mean in MEANS.items()}
+    items = {"table1": table(), "table2": table("table2", means=low)}
+    part = {"gains": {"method": "new"}, "over": [{"method": "old"}], "reaches": 0.15}
+    assert outcome({"tables": ["table2"], **part}, items).startswith("0 supported, 1 contradicted")
+    both = {"tables": ["table1", "table2"], **part}
+    assert outcome(both, items).startswith("1 supported, 0 contradicted, 0 open of 1")
+    part = {"greater": {"method": "new"}, "than": {"method": "old"}, "any": True}
+    both = {"tables": ["table1", "table2"], **part}
+    assert outcome(both, items).startswith("1 supported, 0 contradicted, 0 open of 1")
 
 
 @pytest.mark.parametrize("methods", [("old", "older"), ("older", "old")])
@@ -259,6 +274,21 @@ def test_a_gain_over_a_run_that_diverged_is_open(methods):
         ({"gains": {"method": "new"}, "over": [{"method": "old"}], "reaches": 0.0}, False),
         ({"above": 0.1, "shortened": True}, True),
         ({"rises": "k"}, True),
+        ({"rises": "k", "shortened": False}, False),  # needs the whole course
+        # by how much: two networks near chance are never far apart
+        ({"greater": {"method": "new"}, "than": {"method": "old"}, "by": -0.2}, False),
+        (
+            {
+                "greater": {"method": "new"},
+                "than": {"method": "old"},
+                "by": -0.2,
+                "shortened": True,
+            },
+            True,
+        ),
+        ({"agrees": {"method": "new"}, "than": {"method": "old"}, "by": 0.15}, False),
+        ({"wider": {"over": "k"}, "than": {"over": "method"}}, True),
+        ({"wider": {"over": "k"}, "than": {"over": "method"}, "by": -0.1}, False),
     ],
 )
 def test_a_shortened_training_decides_orderings_alone(part, decides):
@@ -327,7 +357,7 @@ def test_draws_of_one_model_do_not_speak_of_models(unit, left, right, outcome):
     runs = {"new": left, "old": right}
     cells = tuple(
         Cell({"method": name}, "", "", {u: v + more for u, v in values.items()}, 3, runs[name],
-             "shortened")
+             "substitute")
         for name, more in (("new", 0.1), ("old", 0.0))
     )  # fmt: skip
     item = Item("p", "t", "t", "small", unit, 0.02, ("method",), (), cells)

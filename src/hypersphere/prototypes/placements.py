@@ -4,6 +4,7 @@ that measure them."""
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -37,6 +38,7 @@ def place(
     *,
     seed: int = 0,
     steps: int = 1000,
+    falls: Sequence[int] = (),
     file: str = "",
     sha256: str = "",
     data: str = "",
@@ -45,14 +47,15 @@ def place(
     """Prototypes (num_classes, dim) of unit length.
 
     `published` and `privileged` take `steps` from the random points number `seed`, `optimal` begins
-    there too. `file` (of prototypes), `semantic` and `privileged` (of word vectors) read the `.npy`
-    file of that name below the data folder, whose `sha256` must be the one given: by it a run knows
-    what it rests on. Without a file the mean training images of dataset `data` stand for word
-    vectors. weight: of the order in `privileged`. Raises UserError for another file than the one
-    meant, ValueError for a size that the placement cannot have.
+    there too; falls: of the rate of `published`. `file` (of prototypes), `semantic` and
+    `privileged` (of word vectors) read the `.npy` file of that name below the data folder, whose
+    `sha256` must be the one given: by it a run knows what it rests on. Without a file the mean
+    training images of dataset `data` stand for word vectors. weight: of the order in `privileged`.
+    Raises UserError for another file than the one meant, ValueError for a size that the placement
+    cannot have.
     """
     if kind == "published":
-        return published(num_classes, dim, steps=steps, seed=seed)
+        return published(num_classes, dim, steps=steps, falls=falls, seed=seed)
     if kind == "optimal":
         return optimal(num_classes, dim, seed=seed)
     if kind == "one_hot":
@@ -75,6 +78,7 @@ def measured(
     dim: Annotated[int, Field(ge=2)],
     seed: Count = 0,
     steps: Count = 1000,
+    falls: list[Count] = [],  # noqa: B006  (its neutral value; nobody changes it)
     file: str = "",
     sha256: str = "",
     data: str = "",
@@ -87,8 +91,8 @@ def measured(
     training. data: also the name of what brings the file. words, words_sha256, words_data: word
     vectors as `place` takes them, of which `order` tells how well their order is kept."""
     points = place(
-        kind, num_classes, dim, seed=seed, steps=steps, file=file, sha256=sha256, data=data,
-        weight=weight,
+        kind, num_classes, dim, seed=seed, steps=steps, falls=falls, file=file, sha256=sha256,
+        data=data, weight=weight,
     )  # fmt: skip
     found = separation(points)
     numbers = {name: value for name, value in asdict(found).items() if name != "known"}

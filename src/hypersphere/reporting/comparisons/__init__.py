@@ -9,9 +9,9 @@ far apart): such a part is open there. `shortened: true` says that a size holds 
 
 * `greater` with `than`: cells with these keys against those that agree in every other key; `by`: at
   least so much greater (negative: not much less), in the table's unit; `any: true`: in at least one
-  place (one comparison of all tables); `on_average: true`: in the mean over all places, unit by unit;
-  `with`: another table of the same keys whose cells are compared too, where both have the same
-  protocol;
+  place (one comparison of all tables); `on_average: true`: in the mean over all places, unit by
+  unit; `with`: another table of the same keys whose cells are compared too, where both have the
+  same protocol;
 * `differs` with `than` and `by`: these cells and those, whichever is greater: supported when the
   90 % interval of the difference lies wholly outside +-by, contradicted when it lies inside;
 * `agrees` with `than` and `by`: the other way round, no farther apart than that;
@@ -20,7 +20,7 @@ far apart): such a part is open there. `shortened: true` says that a size holds 
 * `above` or `below`: every cell against a number;
 * `equals`: key column -> {its value: the number}, for numbers without chance;
 * `wider` with `than`: the spread (largest minus smallest, mean over all other keys) `over` a key
-  among the cells `where`, against another spread;
+  among the cells `where`, against another spread; `by` as above;
 * `diverges`: cells with these keys have no number, or (`or_below`) not more than chance gives;
 * `tolerates` a numeric key, with `more` and `than`: those cells against these, over all values of
   the key (robustness.py);
@@ -65,7 +65,7 @@ KINDS = {
     "above": _Kind(numbers.above),
     "below": _Kind(numbers.below),
     "equals": _Kind(numbers.equals),
-    "wider": _Kind(orders.wider, {"than"}),
+    "wider": _Kind(orders.wider, {"than"}, {"by"}),
     "gains": _Kind(numbers.reaches, {"over", "reaches"}),
     "leads": _Kind(orders.leads, {"over", "more_at", "than_at"}, {"with"}),
     "diverges": _Kind(numbers.diverges, may={"or_below"}),

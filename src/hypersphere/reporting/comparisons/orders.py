@@ -94,7 +94,8 @@ def _series(cells: Sequence[Cell], part: Part, place: str) -> Sequence[Cell]:
 
 def wider(cells: Sequence[Cell], part: Part, unit: str, place: str) -> list[Comparison]:
     left, right = (_spread(cells, part[side], place) for side in ("wider", "than"))
-    return [compare(left[0], right[0], left[1] and right[1], unit)]
+    shifted = {each: value + part.get("by", 0.0) for each, value in right[0].items()}
+    return [compare(left[0], shifted, left[1] and right[1], unit)]
 
 
 def _spread(cells: Sequence[Cell], side: Part, place: str) -> tuple[dict[str, float], bool]:
