@@ -89,6 +89,11 @@ def test_the_published_step_by_hand():
         moved[j] -= 0.1 * before[i] / 5
     after = prototypes.published(5, 4, steps=1)
     assert torch.allclose(after, F.normalize(moved, dim=1).float(), atol=1e-6)
+    # a step that a fall comes before goes a tenth as far
+    less = prototypes.published(5, 4, steps=1, falls=[0])
+    tenth = before + (moved - before) / 10
+    assert torch.allclose(less, F.normalize(tenth, dim=1).float(), atol=1e-6)
+    assert torch.equal(prototypes.published(5, 4, steps=1, falls=[1]), after)
 
 
 def test_the_published_loss_is_eq_5():

@@ -40,6 +40,13 @@ def test_weighted_cross_entropy_is_keras():
     )
 
 
+@pytest.mark.parametrize("preset", ["small", "paper"])
+def test_plants_are_seen_as_published(preset):
+    """Section 4.4.1: "normalizing it to [0, 1] range and reshaping it to a <96, 96, 3> shape"."""
+    data = compose([f"paper=nsl/plants/{preset}"])["data"]
+    assert (data["normalize"], data["views"]["resize"], data["views"]["crop"]) == (False, 96, None)
+
+
 @pytest.mark.parametrize("head", ["nsl", "softmax"])
 def test_balanced_weights_of_a_long_tail(head):
     words = ["paper=nsl/plants/quick", f"head={head}", "schedule.epochs=1", "split.at_least=60"]
