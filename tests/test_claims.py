@@ -251,6 +251,27 @@ def test_somewhere_is_one_comparison_of_all_tables():
     assert outcome(both, items).startswith("1 supported, 0 contradicted, 0 open of 1")
 
 
+def test_somewhere_among_many_is_held_to_its_share_of_the_level():
+    """A lead that one comparison would support is soon found somewhere by chance."""
+
+    def cells(places):
+        for k in range(places):
+            for method, extra in (("new", 0.1), ("old", 0.0)):
+                ahead = extra if k == 0 else 0.0
+                spread = (0.05, -0.05, 0.06) if method == "new" else (0.0, 0.0, 0.0)
+                values = {str(i): 0.5 + ahead + s for i, s in enumerate(spread)}
+                keys = {"k": str(k), "method": method}
+                yield Cell(keys, "", "", values, 3, ("a", "b", "c"), "exact")
+
+    part = {"tables": ["t"], "greater": {"method": "new"}, "than": [{"method": "old"}], "any": True}
+    found = {}
+    for places in (1, 12):
+        item = Item("p", "t", "t", "paper", "seed", 0.02, ("k",), ("method",), (*cells(places),))
+        (one,) = comparisons(part, {"t": item}, "here")
+        found[places] = one.outcome
+    assert found == {1: "supported", 12: "open"}
+
+
 @pytest.mark.parametrize("methods", [("old", "older"), ("older", "old")])
 def test_a_gain_over_a_run_that_diverged_is_open(methods):
     means = MEANS | {("2", "older"): 0.4, ("10", "older"): 0.4}

@@ -21,8 +21,9 @@ def test_an_epoch_by_its_number():
     assert math.isnan(of_curve(RISING, "test_accuracy@7"))
 
 
-def test_the_first_epoch_at_nine_tenths_of_the_last():
+def test_the_first_epoch_at_nine_tenths_of_the_best():
     assert of_curve(RISING, "epochs_to_90_percent") == 3
+    assert of_curve(record(0.1, 0.2, 0.5, 0.1), "epochs_to_90_percent") == 3  # not the first
     assert of_curve(record(0.2), "epochs_to_90_percent") == 1
     assert math.isnan(of_curve({"epochs": []}, "epochs_to_90_percent"))
 

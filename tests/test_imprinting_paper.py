@@ -212,20 +212,28 @@ def test_an_epoch_of_so_many_balanced_batches():
     assert len(list(ClassBalanced(classes=3, images=2).epoch(labels, draws))) == 1
 
 
-def leading(cub, inat, by_draw=(0.0, 0.1, 0.2), protocol="shortened", trained=("one", "other")):
+def leading(
+    cub,
+    inat,
+    by_draw=(0.0, 0.1, 0.2),
+    protocol="shortened",
+    trained=("one", "other"),
+    bases=(("a", "b", "c"), ("d", "e", "f")),
+):
     """Tables of two methods on two datasets, imprinting ahead by `cub` and by `inat` points."""
 
-    def cells(data, lead, on):
+    def cells(data, lead, on, bases):
         for method, more in (("imprinting_ft", lead), ("rand_ft", 0.0)):
             values = {str(d): 50 + more * (1 + by) for d, by in enumerate(by_draw)}
             keys = {"dataset": data, "n_shot": "1", "method": method}
-            yield Cell(keys, "", "", values, 3, ("run",), protocol, trained=(on,))
+            runs = tuple(f"{data}{method}{d}" for d in values)
+            yield Cell(keys, "", "", values, 3, runs, protocol, trained=(on,), bases=bases)
 
     def table(name, *made):
         return Item("imprinting", name, name, "small", "draw", 2.0, ("method",), ("dataset",), made)
 
-    return {"table2": table("table2", *cells("cub", cub, trained[0])),
-            "table4": table("table4", *cells("inat", inat, trained[1]))}  # fmt: skip
+    return {"table2": table("table2", *cells("cub", cub, trained[0], bases[0])),
+            "table4": table("table4", *cells("inat", inat, trained[1], bases[1]))}  # fmt: skip
 
 
 @pytest.mark.parametrize("cub, inat, outcome", [(9, 3, "supported"), (3, 9, "contradicted"), (5, 5, "open")])  # fmt: skip # noqa: E501
@@ -242,6 +250,11 @@ def test_one_lead_against_another(cub, inat, outcome):
     assert (apart.outcome, apart.n) == ("open", 3)
     alike = leading(cub, inat, protocol="substitute", trained=("same", "same"))
     assert comparisons(part, alike, "here") == [found]
+    # by draws, one base model in each place says nothing of another; of the same one it does
+    (models,) = comparisons(part, leading(cub, inat, bases=(("a",), ("d",))), "here")
+    assert (models.outcome, models.n) == ("open", 3)
+    shared = leading(cub, inat, bases=(("a",), ("a",)))
+    assert comparisons(part, shared, "here") == [found]
     with pytest.raises(ValueError, match="`leads` with"):
         comparisons({k: v for k, v in part.items() if k != "more_at"}, leading(1, 1), "here")
 
@@ -256,6 +269,8 @@ def test_stand_ins_that_are_compared_have_one_network(plans):
     assert trained("table4", "") == trained("table2", "cifar-100")
     (birds,) = trained("table2", "")
     assert birds != trained("table4", "") and "cub_50" in birds[0]
+    tuned = cell(plans["small"], "table4", method="rand_ft", n_shot=5)
+    assert render._bases(tuned) == ("0407b617391f",) and len(tuned.nodes) == 4
 
 
 def test_claims_that_rest_on_a_variant_need_its_runs(plans):

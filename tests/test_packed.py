@@ -12,7 +12,7 @@ from hypersphere.training import packed
 from hypersphere.training.images import EpochBatches, SmallImages
 from hypersphere.training.learner import Learner
 from hypersphere.training.resume import RESUME
-from hypersphere.training.steps import put_back, tables_of
+from hypersphere.training.steps import Steps, put_back, tables_of
 from hypersphere.training.together import together
 from hypersphere.training.train import steps_of, train
 from tests.test_training import CONDENSED, EVENTFUL, SELECTED, assert_same_run, curve, quietly
@@ -25,6 +25,7 @@ KINDS = {
     "center loss": ("head=center",),
     "triplets": ("head=triplet",),
     "bfloat16": ("precision=bf16",),
+    "tensorflow's rmsprop": ("optimizer=rmsprop", "optimizer.lr=0.01"),
 }
 
 
@@ -239,6 +240,33 @@ def test_new_tensors_in_the_place_of_buffers():
     assert list(replaced) == ["1.running_mean"] and replaced["1.running_mean"].tolist() == [1, 1]
     assert dict(network.named_buffers())["1.running_mean"] is buffers["1.running_mean"]
     assert buffers["1.running_mean"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("kind", ["running class means", "center loss"])
+def test_a_step_launched_between_captured_ones_leaves_buffers_in_place(small, kind):
+    """The smaller last batch of an epoch is launched; what is captured reads and writes the old
+    places, and would never see running means that it left in new ones."""
+    steps, launched = (_steps(small(*KINDS[kind])) for _ in range(2))
+    steps.capturing = True  # as on a CUDA device
+    before = {name: each.data_ptr() for name, each in steps.learner.network.named_buffers()}
+    for each in (steps, launched):
+        for size in each.tables:
+            each._step(size, worth=False)
+    after = dict(steps.learner.network.named_buffers())
+    assert {name: each.data_ptr() for name, each in after.items()} == before
+    moved = dict(launched.learner.network.named_buffers())
+    assert all(torch.equal(after[name], moved[name]) for name in moved)
+    assert any(moved[name].data_ptr() != before[name] for name in moved)
+
+
+def _steps(training):
+    torch.manual_seed(0)
+    images, learner = SmallImages(training), Learner(training)
+    images.setup()
+    steps = Steps(learner, learner.optimizers()[0], images, torch.device("cpu"), print)
+    for size, table in tables_of(images, 0)[1].items():
+        steps._load(size, table)
+    return steps
 
 
 # On a CUDA device

@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from hypersphere import paths, precision
+from hypersphere.config import compose, split_config
 from hypersphere.precision import Rounded, autocast
+from hypersphere.training.learner import Learner
 
 BF16 = torch.finfo(torch.bfloat16).eps
 
@@ -88,3 +90,16 @@ def test_the_bench_takes_steps_in_every_precision(monkeypatch):
     labels = torch.arange(len(images)) % 5
     assert len(steps.steps(images, labels)) == len(steps.depthwise()) == 3
     assert steps.steps(images, labels)["bfloat16, float32's kernels and rounding"]() == len(images)
+
+
+@pytest.mark.parametrize("head", ["softmax", "nsl"])
+def test_images_are_judged_by_float32_logits(head):
+    """Of bfloat16 ones two are often alike, and the lower label would win."""
+    training, _ = split_config(compose([f"head={head}", "precision=bf16"]))
+    learner, kinds = Learner(training), []
+    logits = learner.network.head.logits
+    learner.network.head.logits = lambda z: kinds.append((z.dtype, logits(z).dtype)) or logits(z)
+    images = torch.randint(0, 255, (4, 1, 8, 8), dtype=torch.uint8)
+    learner.begin_judging()
+    learner.judge(images, torch.zeros(4, dtype=torch.long), 0)
+    assert kinds == [(torch.float32, torch.float32)]

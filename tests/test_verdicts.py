@@ -248,6 +248,12 @@ def test_paired_edges():
     assert paired(units(0.9, 0.9), base) == "open"
     assert paired({"0": 0.9, "1": 0.9, "7": 0.9}, base) == "open"
     assert paired(units(0.9, 0.9, NAN), base) == "open"
+    # the same whole number thrice: of counts that is no spread, and chance in 1 of 8
+    assert paired(units(4, 4, 4), units(3, 3, 3)) == "open"
+    assert paired(units(4, 4, 4, 4, 4), units(3, 3, 3, 3, 3)) == "supported"
+    # a stricter level: mean .11, bound .11 - 2.92 or 20 times .0058
+    assert paired(units(0.6, 0.71, 0.82), units(0.5, 0.6, 0.7), 0.05) == "supported"
+    assert paired(units(0.6, 0.71, 0.82), units(0.5, 0.6, 0.7), 0.001) == "open"
     # noise of the last bit is no difference
     assert paired(units(*[0.1 + 0.2] * 3), units(0.3, 0.3, 0.3)) == "open"
 

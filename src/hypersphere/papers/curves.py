@@ -20,8 +20,8 @@ def of_curve(record: Record, name: str) -> float | None:
 
     * `test_accuracy@E`: after epoch E, nan where the training has fewer epochs; `@last`: after the
       last one; `@best`: the highest of all, which only hindsight on the test images can choose;
-    * `epochs_to_90_percent`: the first epoch that reaches 90 % of the last one's test accuracy, or
-      any other share;
+    * `epochs_to_90_percent`: the first epoch that reaches 90 % of the highest test accuracy of all,
+      or any other share (of the last one's a curve that falls would reach it at once);
     * `roughness`: standard deviation of the change of the test accuracy from epoch to epoch within
       the first 40 % of the epochs (of three at least), nan where there are fewer than three.
 
@@ -41,7 +41,7 @@ def of_curve(record: Record, name: str) -> float | None:
         ends = {"last": curve[-1], "best": max(curve)}
         return ends[epoch] if epoch in ends else by_epoch.get(epoch, math.nan)
     if reaches:
-        enough = int(reaches[1]) / 100 * curve[-1]
+        enough = int(reaches[1]) / 100 * max(curve)
         reached = [i for i, value in enumerate(curve, 1) if value >= enough]
         return float(reached[0]) if reached else math.nan
     early = curve[: max(LEAST, int(EARLY * len(curve)))]

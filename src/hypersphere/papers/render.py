@@ -350,6 +350,7 @@ def _cell(planned: PlannedItem, cell: PlannedCell, store: Store, variant: str) -
         records=holders,
         chance=not _without_chance(cell),
         trained=_trained(cell),
+        bases=_bases(cell),
         arrays=arrays,
     )
 
@@ -362,6 +363,12 @@ def _trained(cell: PlannedCell) -> tuple[str, ...]:
         rest = [f"{k} = {v}" for k, v in network.stated().items() if k != "dim"]
         found.add(", ".join([training.data.name, network.name, *rest]))
     return tuple(sorted(found))
+
+
+def _bases(cell: PlannedCell) -> tuple[str, ...]:
+    """The trainings behind a cell that started from no other run of ours."""
+    found = filter(None, map(training_of, cell.nodes.values()))
+    return tuple(dict.fromkeys(training.parent or training.id for training in found))
 
 
 def _without_chance(cell: PlannedCell) -> bool:

@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 
 from scipy.special import stdtrit
 
-from hypersphere.reporting.verdicts import MIN_UNITS, by_interval
+from hypersphere.reporting.verdicts import MIN_ALIKE, MIN_UNITS, alike, by_interval
 
 MOST = 1000  # beyond that the two are as good as equal, or the difference lies on the margin
 
@@ -19,7 +19,8 @@ MOST = 1000  # beyond that the two are as good as equal, or the difference lies 
 def to_order(differences: Sequence[float]) -> int | None:
     """Repeats until the one-sided 95 % interval of paired differences leaves zero out. None with
     fewer than two differences, one that is not finite, or where MOST do not suffice."""
-    return _until(differences, lambda n, low, high: low > 0 or high < 0)
+    least = MIN_ALIKE if alike(differences) else 0
+    return _until(differences, lambda n, low, high: n >= least and (low > 0 or high < 0))
 
 
 def to_judge(differences: Sequence[float], margin: float) -> int | None:

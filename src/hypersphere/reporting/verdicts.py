@@ -17,6 +17,7 @@ CLAIM_VERDICTS = ("holds", "partly", "fails", "not tested")
 OUTCOMES = ("supported", "contradicted", "open")
 DIGITS = 6  # verdicts are taken from the numbers as they are written, so a reader can recompute
 MIN_UNITS = 3
+MIN_ALIKE = 5  # of three equal differences, all on one side is a matter of 1 in 8
 CHANCE = 0.05  # the one-sided level that a 90 % interval gives
 
 
@@ -175,17 +176,26 @@ def common_units(a: Mapping[str, float], b: Mapping[str, float]) -> list[str]:
     return sorted(a.keys() & b.keys())
 
 
-def paired(a: Mapping[str, float], b: Mapping[str, float]) -> str:
-    """Is a > b? One-sided 95 % paired t over common units: supported, contradicted or open.
+def paired(a: Mapping[str, float], b: Mapping[str, float], level: float = CHANCE) -> str:
+    """Is a > b? One-sided paired t over common units at `level`: supported, contradicted or open.
 
     Open with fewer than three common units, or when a run among them diverged: leaving
-    such runs out would favour whichever side diverges more.
+    such runs out would favour whichever side diverges more. Open as well with fewer than five
+    differences that are the same whole number, as those of counts (epochs) may be: no spread is
+    left to tell chance by.
     """
     differences = [round(a[unit] - b[unit], 9) for unit in common_units(a, b)]
-    if len(differences) < MIN_UNITS or not (bounds := interval(differences)):
+    if len(differences) < MIN_UNITS or not (bounds := interval(differences, 1 - 2 * level)):
+        return "open"
+    if len(differences) < MIN_ALIKE and alike(differences):
         return "open"
     # either end of a two-sided 90 % interval is a one-sided 95 % bound
     return "supported" if bounds[0] > 0 else "contradicted" if bounds[1] < 0 else "open"
+
+
+def alike(differences: Sequence[float]) -> bool:
+    """Whether they are one whole number."""
+    return len({*differences}) == 1 and float(differences[0]).is_integer()
 
 
 def claim_verdict(outcomes: Sequence[str]) -> str:

@@ -117,9 +117,12 @@ class Learner:
 
     def judge(self, images: Tensor, labels: Tensor, part: int) -> None:
         """Count a batch of the images that `WATCHED[part]` is about."""
-        with torch.no_grad(), self.autocast():
-            embeddings, head = self.network(images), self.network.head
-            size = head.at_once
+        head = self.network.head
+        with torch.no_grad():
+            with self.autocast():
+                embeddings = self.network(images)
+            # In float32, as the losses: bfloat16 logits tie, and the lower label would win.
+            embeddings, size = embeddings.float(), head.at_once
             for z, y in zip(embeddings.split(size), labels.split(size), strict=True):
                 self._count_right(head.logits(z), y, part)
 

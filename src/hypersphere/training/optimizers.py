@@ -114,7 +114,12 @@ class RMSprop(torch.optim.Optimizer):
             roots = torch._foreach_add(squares, group["eps"])
             torch._foreach_sqrt_(roots)
             torch._foreach_mul_(steps, group["momentum"])
-            torch._foreach_addcdiv_(steps, gradients, roots, group["lr"])
+            if isinstance(rate := group["lr"], torch.Tensor):  # where steps are captured
+                renewed = torch._foreach_div(gradients, roots)
+                torch._foreach_mul_(renewed, rate)
+                torch._foreach_add_(steps, renewed)
+            else:
+                torch._foreach_addcdiv_(steps, gradients, roots, rate)
             torch._foreach_sub_(learned, steps)
         return loss
 

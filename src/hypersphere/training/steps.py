@@ -151,6 +151,8 @@ class Steps:
             self._capture(size)
         if size in self.graphs:
             self.graphs[size].replay()
+        elif self.capturing:
+            self._take_in_place(size)
         else:
             self._take(size)
 
@@ -171,15 +173,24 @@ class Steps:
         self.loss_sum += self.learner.step(self.optimizer, batch, *rest)
         row += 1
 
+    def _take_in_place(self, size: int) -> None:
+        """One step that leaves every buffer where it lies: captured steps read and write there,
+        whatever is launched between them."""
+        network = self.learner.network
+        buffers = dict(network.named_buffers())
+        try:
+            self._take(size)
+        finally:
+            renewed = put_back(network, buffers)
+        for name, new in renewed.items():
+            buffers[name].copy_(new)
+
     def _capture(self, size: int) -> None:
         graph = torch.cuda.CUDAGraph()
-        buffers = dict(self.learner.network.named_buffers())
         gc.disable()  # freeing another run's graph meanwhile would spoil this one
         graph.capture_begin()
         try:
-            self._take(size)
-            for name, new in put_back(self.learner.network, buffers).items():
-                buffers[name].copy_(new)
+            self._take_in_place(size)
         except torch.OutOfMemoryError:  # the pack goes on with fewer
             raise
         except Exception as error:  # each operation refuses in words of its own
@@ -187,7 +198,6 @@ class Steps:
             why = str(error).strip().splitlines()[0]
             self.say(f"run {self.learner.training.id}: its steps cannot be captured ({why}); they"
                      " are launched one kernel at a time")  # fmt: skip
-            put_back(self.learner.network, buffers)
         finally:
             try:
                 graph.capture_end()

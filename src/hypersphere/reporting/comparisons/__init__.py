@@ -9,9 +9,9 @@ far apart): such a part is open there. `shortened: true` says that a size holds 
 
 * `greater` with `than`: cells with these keys against those that agree in every other key; `by`: at
   least so much greater (negative: not much less), in the table's unit; `any: true`: in at least one
-  place (one comparison of all tables); `on_average: true`: in the mean over all places, unit by
-  unit; `with`: another table of the same keys whose cells are compared too, where both have the
-  same protocol;
+  place of all tables (one comparison; each place is held to its share of the level);
+  `on_average: true`: in the mean over all places, unit by unit; `with`: another table of the same
+  keys whose cells are compared too, where both have the same protocol;
 * `differs` with `than` and `by`: these cells and those, whichever is greater: supported when the
   90 % interval of the difference lies wholly outside +-by, contradicted when it lies inside;
 * `agrees` with `than` and `by`: the other way round, no farther apart than that;
@@ -25,10 +25,10 @@ far apart): such a part is open there. `shortened: true` says that a size holds 
 * `tolerates` a numeric key, with `more` and `than`: those cells against these, over all values of
   the key (robustness.py);
 * `gains` with `over` and `reaches`: the relative gain of cells with these keys over the best of the
-  others reaches a number in at least one place (one comparison of all tables);
+  others reaches a number in at least one place of all tables (as with `any`);
 * `leads` with `over`, `more_at` and `than_at`: by how much cells with these keys lead those others
   is more in one place than in another (`with`: of another table; on substitutes open unless both
-  places have the same data and network).
+  places have the same data and network; by draws, unless they share a base model or have three).
 
 By draws of examples one model against another decides nothing (paired.can_decide).
 """
@@ -42,6 +42,7 @@ from typing import Any
 from hypersphere.reporting.cells import Cell, Item, select_cells
 from hypersphere.reporting.comparisons import numbers, orders
 from hypersphere.reporting.comparisons.paired import Comparison, Part, any_of
+from hypersphere.reporting.verdicts import CHANCE
 
 __all__ = ["Comparison", "comparisons"]
 
@@ -76,6 +77,14 @@ KINDS = {
 def comparisons(part: Mapping[str, Any], items: Mapping[str, Item], where: str) -> list[Comparison]:
     """All comparisons of a part. Raises ValueError when it names what does not exist."""
     kind = _kind(part, where)
+    found = _made(kind, part, items, where)
+    if not (part.get("any") or "gains" in part):
+        return found
+    strict = _made(kind, {**part, "level": CHANCE / len(found)}, items, where)
+    return [any_of(found, strict)]
+
+
+def _made(kind: _Kind, part: Part, items: Mapping[str, Item], where: str) -> list[Comparison]:
     if not part.get("tables"):
         raise ValueError(f"{where}: a part names no `tables`")
     found = []
@@ -91,7 +100,7 @@ def comparisons(part: Mapping[str, Any], items: Mapping[str, Item], where: str) 
         if not part.get("shortened", "by" not in part) and _any_shortened(cells):
             made = [replace(each, outcome="open", needs=None) for each in made]
         found += made
-    return [any_of(found)] if part.get("any") or "gains" in part else found
+    return found
 
 
 def _any_shortened(cells: Sequence[Cell]) -> bool:

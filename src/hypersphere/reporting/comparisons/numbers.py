@@ -9,6 +9,7 @@ from hypersphere.reporting import robustness
 from hypersphere.reporting.cells import Cell, select_cells
 from hypersphere.reporting.comparisons.gains import gains
 from hypersphere.reporting.comparisons.paired import Comparison, Part, compare
+from hypersphere.reporting.verdicts import CHANCE
 
 
 def above(cells: Sequence[Cell], part: Part, unit: str, place: str) -> list[Comparison]:
@@ -56,7 +57,8 @@ def reaches(cells: Sequence[Cell], part: Part, unit: str, place: str) -> list[Co
     found = []
     for gain, rests_on in gains(cells, part["gains"], part["over"], place):
         done = all(_counts(each, part) for each in rests_on)
-        found.append(compare(gain, dict.fromkeys(gain, float(part["reaches"])), done, unit))
+        wanted = dict.fromkeys(gain, float(part["reaches"]))
+        found.append(compare(gain, wanted, done, unit, part.get("level", CHANCE)))
     return found
 
 

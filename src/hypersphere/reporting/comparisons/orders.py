@@ -13,6 +13,7 @@ from hypersphere.reporting.comparisons.paired import (
     Comparison,
     Part,
     can_decide,
+    can_decide_leads,
     compare,
     compare_cells,
     grouped,
@@ -20,7 +21,7 @@ from hypersphere.reporting.comparisons.paired import (
     rest_of,
     steps,
 )
-from hypersphere.reporting.verdicts import by_interval, common_units, interval
+from hypersphere.reporting.verdicts import CHANCE, by_interval, common_units, interval
 
 
 def greater(cells: Sequence[Cell], part: Part, unit: str, place: str) -> list[Comparison]:
@@ -30,7 +31,7 @@ def greater(cells: Sequence[Cell], part: Part, unit: str, place: str) -> list[Co
         return [_mean_of(sides, unit, by)]
     return [
         # what trained otherwise, or another network, is no partner from another table
-        compare_cells(one, other, unit, by)
+        compare_cells(one, other, unit, by, part.get("level", CHANCE))
         if one.protocol == other.protocol
         else Comparison("open", 0, unit)
         for one, other in sides
@@ -126,7 +127,7 @@ def leads(cells: Sequence[Cell], part: Part, unit: str, place: str) -> list[Comp
     found = []
     for group in left.keys() & right.keys():
         (lead, rests), (other, others) = left[group], right[group]
-        done = all(cell.complete for cell in (*rests, *others))
+        done = can_decide_leads(rests, others, unit)
         if "with" in part:
             done &= _alike([*rests, *others])
         found.append(compare(lead, other, done, unit))

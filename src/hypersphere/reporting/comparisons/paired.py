@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hypersphere.reporting import repeats
 from hypersphere.reporting.cells import Cell, check_key, select_cells
-from hypersphere.reporting.verdicts import MIN_UNITS, common_units, paired
+from hypersphere.reporting.verdicts import CHANCE, MIN_UNITS, common_units, paired
 
 Part = Mapping[str, Any]  # as a claim's YAML states it
 Values = Mapping[str, float]  # by unit
@@ -26,9 +26,12 @@ class Comparison:
     needs: int | None = None
 
 
-def compare(left: Values, right: Values, done: bool, unit: str) -> Comparison:
-    """Whether left is greater; open while runs of either are missing (not `done`)."""
-    outcome = paired(left, right) if done else "open"
+def compare(
+    left: Values, right: Values, done: bool, unit: str, level: float = CHANCE
+) -> Comparison:
+    """Whether left is greater, by a one-sided test at `level`; open while runs of either are
+    missing (not `done`)."""
+    outcome = paired(left, right, level) if done else "open"
     name = "value" if unit == "deterministic" else unit
     units = common_units(left, right)
     needs = None
@@ -37,28 +40,42 @@ def compare(left: Values, right: Values, done: bool, unit: str) -> Comparison:
     return Comparison(outcome, len(units), name, needs)
 
 
-def compare_cells(left: Cell, right: Cell, unit: str, by: float = 0.0) -> Comparison:
+def compare_cells(
+    left: Cell, right: Cell, unit: str, by: float = 0.0, level: float = CHANCE
+) -> Comparison:
     """Whether the left cell is greater by at least `by`."""
     shifted = {each: value + by for each, value in right.values.items()}
-    return compare(left.values, shifted, can_decide(left, right, unit), unit)
+    return compare(left.values, shifted, can_decide(left, right, unit), unit, level)
 
 
 def can_decide(left: Cell, right: Cell, unit: str) -> bool:
     """Whether the two are complete, and not one model against another: draws of examples say
     nothing of how far two trainings are apart by chance, so with fewer than three trainings on
     either side, none of them shared, they decide nothing."""
-    few = max(len(left.run_ids), len(right.run_ids)) < MIN_UNITS
-    models = unit == "draw" and few and not {*left.run_ids} & {*right.run_ids}
+    models = unit == "draw" and _few_apart(left.run_ids, right.run_ids)
     return left.complete and right.complete and not models
 
 
-def any_of(found: Sequence[Comparison]) -> Comparison:
-    """Supported when one of them is, contradicted when all are."""
-    outcomes = {each.outcome for each in found}
-    outcome = "supported" if "supported" in outcomes else "open"
-    if outcomes == {"contradicted"}:
+def can_decide_leads(left: Sequence[Cell], right: Sequence[Cell], unit: str) -> bool:
+    """The same of leads in two places, each of models that were tuned from one of its own: the
+    draws say nothing of another base model."""
+    bases = [{base for cell in side for base in cell.bases} for side in (left, right)]
+    models = unit == "draw" and _few_apart(*bases)
+    return all(cell.complete for cell in (*left, *right)) and not models
+
+
+def _few_apart(left: Iterable[str], right: Iterable[str]) -> bool:
+    left, right = {*left}, {*right}
+    return max(len(left), len(right)) < MIN_UNITS and not left & right
+
+
+def any_of(found: Sequence[Comparison], strict: Sequence[Comparison]) -> Comparison:
+    """Contradicted when all of them are, supported when one is that is held to its share of the
+    level (`strict`, in the same order): by chance one of many is soon ahead somewhere."""
+    outcome = "supported" if any(each.outcome == "supported" for each in strict) else "open"
+    if all(each.outcome == "contradicted" for each in found):
         outcome = "contradicted"
-    needs = [each.needs for each in found if each.needs is not None] if outcome == "open" else []
+    needs = [each.needs for each in strict if each.needs is not None] if outcome == "open" else []
     return Comparison(
         outcome, min(each.n for each in found), found[0].unit, min(needs, default=None)
     )
