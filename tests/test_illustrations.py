@@ -124,7 +124,7 @@ def test_classes_and_rotation_on_one_sphere_as_the_paper_says():
         (item,) = make_plan(preset, ["hpn"], ["figure5"]).items
         assert item.settings.protocol == "exact"
         nodes = {node.training.id: node for cell in item.cells for node in cell.nodes.values()}
-        assert len(nodes) == 6  # both views are of the same networks
+        assert len(nodes) == 17  # both views are of the same networks
         raw = next(iter(nodes.values())).training.raw
         assert raw["data"]["name"] == "rotated_mnist" and raw["data"]["target"] == "angle"
         assert raw["head"] | {"pole": "last", "weight": None, "bounds": [0, 180]} == raw["head"]
