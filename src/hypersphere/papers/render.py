@@ -349,20 +349,9 @@ def _cell(planned: PlannedItem, cell: PlannedCell, store: Store, variant: str) -
         protocol=_protocol(planned, variant),
         records=holders,
         chance=not _without_chance(cell),
-        trained=_trained(cell),
         bases=_bases(cell),
         arrays=arrays,
     )
-
-
-def _trained(cell: PlannedCell) -> tuple[str, ...]:
-    """On which data what network was trained for a cell, but for its embedding's size."""
-    found = set()
-    for training in filter(None, map(training_of, cell.nodes.values())):
-        network = training.components["backbone"]
-        rest = [f"{k} = {v}" for k, v in network.stated().items() if k != "dim"]
-        found.add(", ".join([training.data.name, network.name, *rest]))
-    return tuple(sorted(found))
 
 
 def _bases(cell: PlannedCell) -> tuple[str, ...]:

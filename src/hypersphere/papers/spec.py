@@ -96,12 +96,15 @@ class Choice(pydantic.BaseModel):
     by: str
 
 
+Word = str | ByKey[str]  # of the metric
+
+
 class ItemPreset(pydantic.BaseModel):
     """What an item does otherwise than its paper's preset (see PresetSpec), the values of its grid
-    (of each of them) that differ, printed values that select otherwise, and other settings to
-    choose among; None: the same. seeds: one list, or one by the value of a key column. where: key
-    column -> values of the cells that have runs in this preset (of several such tables: cells of
-    any), all others stay `not run`."""
+    (of each of them) that differ, words that do, printed values that select otherwise, and other
+    settings to choose among; None: the same. seeds: one list, or one by the value of a key column.
+    where: key column -> values of the cells that have runs in this preset (of several such tables:
+    cells of any), all others stay `not run`."""
 
     model_config = _STRICT
     protocol: Protocol | None = None
@@ -109,12 +112,12 @@ class ItemPreset(pydantic.BaseModel):
     seeds: Seeds | ByKey[Seeds] | None = None
     instead: Selection | None = None
     grid: Grid | None = None
+    words: dict[str, Word] = {}
     select: Select = {}
     choose: Choice | None = None
     where: Grid | list[Grid] = {}
 
 
-Word = str | ByKey[str]  # of the metric
 Margin = Annotated[float, pydantic.Field(gt=0)]
 Unit = Literal["split", "seed", "draw", "deterministic"]
 
@@ -220,11 +223,12 @@ class ItemSpec(pydantic.BaseModel):
     beside: list[BesideSpec] = []
 
     def in_preset(self, preset: str) -> ItemSpec:
-        """The item with what its columns select, what it chooses among and the variants it has in
-        a preset."""
+        """The item with the words it has, what its columns select, what it chooses among and the
+        variants it has in a preset."""
         own = self.presets.get(preset) or ItemPreset()  # type: ignore[call-overload]
         return self.model_copy(
             update={
+                "words": self.words | own.words,
                 "select": _otherwise(self.select, own.select),
                 "choose": own.choose or self.choose,
                 "variants": {k: v for k, v in self.variants.items() if preset in v.presets},

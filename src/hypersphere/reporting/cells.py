@@ -26,9 +26,8 @@ class Cell:
     unit of independence (seed, split, draw) to our number, nan where that run diverged;
     `planned` says how many units the plan asks for. `run_ids` name the trainings (or computations)
     behind it, `records` by unit the run whose record holds the number, where one run does. `chance`
-    is False for a number that one computation without chance gives all units. `trained` says on
-    which data what network was trained for it (whatever its embedding's size), `bases` the models
-    that nothing else was tuned from (of tuned runs those they began with). `arrays` maps the
+    is False for a number that one computation without chance gives all units. `bases` are the
+    models that were tuned from no other (of tuned runs those they began with). `arrays` maps the
     unit to the arrays that its picture draws, where numbers are not enough.
     """
 
@@ -44,7 +43,6 @@ class Cell:
     )
     records: Mapping[str, str] = field(default_factory=dict)
     chance: bool = True
-    trained: tuple[str, ...] = ()
     bases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

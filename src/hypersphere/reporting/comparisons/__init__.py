@@ -27,8 +27,8 @@ far apart): such a part is open there. `shortened: true` says that a size holds 
 * `gains` with `over` and `reaches`: the relative gain of cells with these keys over the best of the
   others reaches a number in at least one place of all tables (as with `any`);
 * `leads` with `over`, `more_at` and `than_at`: by how much cells with these keys lead those others
-  is more in one place than in another (`with`: of another table; on substitutes open unless both
-  places have the same data and network; by draws, unless they share a base model or have three).
+  is more in one place than in another (by draws: open unless both places share a base model or
+  have three).
 
 By draws of examples one model against another decides nothing (paired.can_decide).
 """
@@ -68,7 +68,7 @@ KINDS = {
     "equals": _Kind(numbers.equals),
     "wider": _Kind(orders.wider, {"than"}, {"by"}),
     "gains": _Kind(numbers.reaches, {"over", "reaches"}),
-    "leads": _Kind(orders.leads, {"over", "more_at", "than_at"}, {"with"}),
+    "leads": _Kind(orders.leads, {"over", "more_at", "than_at"}),
     "diverges": _Kind(numbers.diverges, may={"or_below"}),
     "tolerates": _Kind(orders.tolerates, {"more", "than"}),
 }

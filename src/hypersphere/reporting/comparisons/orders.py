@@ -128,17 +128,8 @@ def leads(cells: Sequence[Cell], part: Part, unit: str, place: str) -> list[Comp
     for group in left.keys() & right.keys():
         (lead, rests), (other, others) = left[group], right[group]
         done = can_decide_leads(rests, others, unit)
-        if "with" in part:
-            done &= _alike([*rests, *others])
         found.append(compare(lead, other, done, unit))
     return found
-
-
-def _alike(cells: Sequence[Cell]) -> bool:
-    """Whether leads in two tables can be compared: the paper's own protocol, or stand-ins with the
-    same data and network, so that not these make the difference."""
-    protocols = {cell.protocol for cell in cells}
-    return "substitute" not in protocols or len({cell.trained for cell in cells}) == 1
 
 
 def tolerates(cells: Sequence[Cell], part: Part, unit: str, place: str) -> list[Comparison]:
