@@ -123,8 +123,8 @@ def _left_out(spec: ItemSpec, preset: str, keys: Mapping[str, str]) -> bool:
     for column in itertools.chain.from_iterable(tables):
         if column not in keys:
             raise UserError(
-                f"{spec.name}: presets.{preset}.where.{column}: no such column (there are"
-                f" {list(keys)})"
+                f"{spec.name}: where.{column} (of preset {preset} or of a variant): no such column"
+                f" (there are {list(keys)})"
             )
     return not any(
         all(keys[column] in map(str, wanted) for column, wanted in table.items())
