@@ -151,6 +151,28 @@ def test_a_loaded_model_names_the_classes_that_are_imprinted(tmp_path):
     assert len(model.classes) == known + 2
 
 
+def test_an_imprinted_model_is_kept_with_its_names(tmp_path):
+    training, _, _ = trained(*TUNE, "evaluations=none")
+    model = hypersphere.load_model(exported(training, tmp_path))
+    pixels, known = images(), len(model.classes)
+    model.imprint(pixels[:3], ["heron", "stork", "heron"])
+    folder = model.save(tmp_path / "kept")
+    kept = hypersphere.load_model(folder)
+    assert kept.classes == model.classes and kept.labels == model.labels
+    assert torch.equal(kept(pixels), model(pixels)) and kept(pixels).shape == (60, known + 2)
+    # further examples count as if all had been there at once, and further classes may follow
+    for each in (kept, model):
+        each.imprint(pixels[3:6], ["stork", "crane", "heron"])
+    assert torch.equal(kept(pixels), model(pixels)) and kept.classes[known:][-1] == "crane"
+    again = hypersphere.load_model(kept.save(tmp_path / "again"))
+    assert again.classes[known:] == ("heron", "stork", "crane")
+    assert torch.equal(again(pixels), model(pixels))
+    card = (tmp_path / "again" / "README.md").read_text()
+    assert training.id in card and "Classes imprinted: heron, stork, crane." in card
+    with pytest.raises(UserError, match="is there already; name a new folder"):
+        model.save(folder)
+
+
 def test_a_head_without_logits_says_what_to_do_instead(tmp_path):
     training, _, store = trained("head=triplet")
     model = hypersphere.load_model(exported(training, tmp_path))

@@ -96,6 +96,13 @@ def kind(training):
 @pytest.mark.parametrize("preset, birds, species", [("paper", "cub", "inaturalist2017"), ("quick", "digits", "long_tail_digits")])  # fmt: skip # noqa: E501
 def test_one_draw_needs_52_trainings_and_one_for_the_scales(plans, preset, birds, species):
     first = [t for t in plans[preset].trainings() if t.settings.seed == 0]
+    if preset == "paper":  # tables 1 and 2 with ResNet-50 and from scratch: a base, 15 more each
+        backbones = Counter((p["architecture"], p["weights"]) for t in first
+                            for p in [t.components["backbone"].params])  # fmt: skip
+        others = {("resnet50", "IMAGENET1K_V1"): 16, ("googlenet", "none"): 16}
+        assert backbones == others | {("googlenet", "IMAGENET1K_V1"): 52 + 1}
+        first = [t for t in first for p in [t.components["backbone"].params]
+                 if (p["architecture"], p["weights"]) not in others]  # fmt: skip
     assert Counter(map(kind, first)) == {
         (birds, "normalized_softmax", "base", ""): 4 + 1,  # 64 to 512 dimensions; scales per class
         (birds, "lifted_structured", "base", ""): 1,

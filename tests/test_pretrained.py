@@ -1,6 +1,8 @@
 """Backbones that start from pretrained weights, wherever these lie, and what is said without them."""
 
 import hashlib
+import re
+import shlex
 import sys
 from types import SimpleNamespace
 
@@ -10,7 +12,7 @@ from safetensors.torch import save_file
 from torchvision import models
 
 from hypersphere import paths
-from hypersphere.backbones import PretrainedNetwork
+from hypersphere.backbones import PretrainedNetwork, weights
 from hypersphere.backbones.pretrained import EfficientNetLite0
 from hypersphere.config import compose, split_config
 from hypersphere.errors import UserError
@@ -81,12 +83,20 @@ def test_torchvisions_weights_are_taken_from_the_data_folder_or_torchs_own(resne
         made.load_pretrained()
     for way in (name, "backbone.weights=file with backbone.file and sha256", "not comparable"):
         assert way in str(raised.value)
+    ours = f"resnet18-{sha256(path)[:8]}.pth"  # torchvision's names end with the hash
     for folder in ("hub/checkpoints", "weights"):
         (path.parent / folder).mkdir(parents=True)
-        place = path.parent / folder / name
-        place.write_bytes(path.read_bytes())
-        assert made.load_pretrained()[0] == sha256(path)
-        place.unlink()
+        with monkeypatch.context() as published_as:
+            published_as.setattr(weights, "_published", lambda _: [("IMAGENET1K_V1", f"x/{ours}")])
+            place = path.parent / folder / ours
+            place.write_bytes(path.read_bytes())
+            assert made.load_pretrained()[0] == sha256(path)
+            place.unlink()
+        other = path.parent / folder / name
+        other.write_bytes(path.read_bytes())
+        with pytest.raises(UserError, match=f"not the {name[-12:-4]}... of its name: damaged"):
+            made.load_pretrained()
+        other.unlink()
 
 
 def test_weights_of_a_package(tmp_path, monkeypatch):
@@ -146,8 +156,9 @@ def test_a_file_of_something_else(resnet):
 
 
 def composed(*words):
-    return split_config(compose(["data=birds", "split=base_novel", "split.num_base=3",
-                                 "data.views.resize=36", "data.views.crop=32", *words]))[0]  # fmt: skip
+    return split_config(compose(["data=birds", "data.normalize=symmetric", "split=base_novel",
+                                 "split.num_base=3", "data.views.resize=36", "data.views.crop=32",
+                                 *words]))[0]  # fmt: skip
 
 
 def test_the_hash_stands_for_the_weights_in_a_runs_id(birds):  # noqa: F811
@@ -172,6 +183,8 @@ def test_the_hash_stands_for_the_weights_in_a_runs_id(birds):  # noqa: F811
         ("backbone=googlenet backbone.weights=file backbone.file=x", "weights=file needs sha256"),
         ("backbone=efficientnet_lite0 backbone.weights=none", "sha256 is of pretrained weights"),
         ("backbone=googlenet data.views.resize=30 data.views.crop=30", "at least 32 x 32"),
+        ("backbone=resnet50_imagenet", "data.normalize=symmetric: .*resnet50 expect data.normalize=imagenet"),
+        ("backbone=googlenet data.normalize=imagenet", "googlenet expect data.normalize=symmetric"),
     ],
 )  # fmt: skip
 def test_bad_configurations(birds, words, text):  # noqa: F811
@@ -203,6 +216,12 @@ def test_what_cannot_start_is_said_before_anything_trains(birds, tmp_path, monke
     cell = SimpleNamespace(every_node=lambda: [chosen])
     item = PlannedItem(None, None, "quick", (cell,))
     assert "weights IMAGENET1K_V1 of googlenet are not here" in blocked(item)
+    pinned = composed("backbone=googlenet", f"backbone.sha256={'0' * 64}")
+    said = blocked(
+        PlannedItem(None, None, "quick", (SimpleNamespace(every_node=lambda: [pinned]),))
+    )
+    advice = re.search(r"(backbone\.weights=none .*?) trains from scratch", said).group(1)
+    composed("backbone=googlenet", f"backbone.sha256={'0' * 64}", *shlex.split(advice))
     plan = Plan([item], {chosen.id: chosen}, {chosen.id: [item]})
     assert plan.unready(Store()).keys() == {chosen.id}
     for ready in ("backbone.weights=none", "initial=0123456789ab"):

@@ -14,8 +14,8 @@ from typing import Any
 from hypersphere import processes, provenance
 from hypersphere.config import Computation, Evaluation, Node, Training
 from hypersphere.errors import ContradictedError, UserError
-from hypersphere.files import disk_trouble
-from hypersphere.store import EMBEDDINGS, Store, artifacts
+from hypersphere.files import disk_trouble, sha256_of
+from hypersphere.store import EMBEDDINGS, MODEL, Store, artifacts
 from hypersphere.store.records import Record
 
 Say = Callable[[str], None]
@@ -49,6 +49,8 @@ def run_node(node: Node, store: Store, say: Say = print) -> Record:
         found = {} if diverged else _work_out(node, store)
         arrays = {name: value for name, value in found.items() if isinstance(value, dict)}
         record = provenance.stamp(node, started, _device(node))
+        if parent is not None and not diverged:  # trained again elsewhere they are others
+            record["parent_weights"] = sha256_of(store.folder(parent["run_id"]) / MODEL)
         record |= {
             "diverged": diverged,
             "metrics": {name: value for name, value in found.items() if name not in arrays},

@@ -2,7 +2,8 @@
 
 A folder holds the weights (`model.safetensors`), what builds the network (`config.json`) and a
 model card (`README.md`). Reading it needs neither the data nor the run store, and executes nothing
-of the folder: no pickle, and no import of a module that is not of this package.
+of the folder: no pickle, and no import of a module that is not of this package. A model that was
+imprinted or trained further since is kept by `ExportedModel.save`.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from hypersphere.config.components import Component, check
 from hypersphere.data.transforms import ToInput
 from hypersphere.errors import UserError
+from hypersphere.files import write_atomically, write_text
 from hypersphere.heads import Head
 from hypersphere.precision import autocast
 
@@ -96,6 +98,29 @@ class ExportedModel(nn.Module):
         first, new = max(self.labels, default=-1) + 1, len(classes) - len(self.classes)
         self.labels = (*self.labels, *range(first, first + new))
         self.classes = tuple(classes)
+
+    def save(self, folder: str | Path) -> Path:
+        """Keep the model as it is now, with the classes that were imprinted, in a new folder that
+        `load_model` reads; returns it.
+
+        Its `config.json` still names the run that the model comes from, and that run's numbers.
+        Raises UserError for a folder that holds something, or cannot be written.
+        """
+        folder = Path(folder).expanduser()
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"{folder}: is there already; name a new folder, or remove it")
+        weights = save({name: each.contiguous() for name, each in self.state_dict().items()})
+        config = self.config | {
+            "sha256": hashlib.sha256(weights).hexdigest(),
+            "labels": list(self.labels),
+            "classes": list(self.classes),
+        }
+        imprinted = ", ".join(self.classes[config["num_classes"] :]) or "none"
+        card = f"# Run {config['run_id']}, changed since\n\nClasses imprinted: {imprinted}.\n"
+        write_atomically(folder / WEIGHTS, lambda path: path.write_bytes(weights))
+        write_text(folder / CARD, card)
+        write_text(folder / CONFIG, json.dumps(config, indent=1) + "\n")
+        return folder
 
 
 def load_model(folder: str | Path) -> ExportedModel:

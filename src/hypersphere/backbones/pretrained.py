@@ -38,6 +38,7 @@ class PretrainedNetwork(nn.Module):
     told_by = pretrained.TOLD_BY
     check_together = staticmethod(pretrained.check_together)
     missing = staticmethod(pretrained.missing)
+    expected_inputs = staticmethod(pretrained.expected)
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,16 @@ def check_name(architecture: str, weights: str) -> None:
         raise ValueError(f"weights={weights}: {architecture} has {', '.join(known)}{hint}")
 
 
-def missing(*, architecture: str, weights: str, file: str, **_: object) -> str | None:
+def expected(*, architecture: str, weights: str, **_: object) -> str:
+    """`data.normalize` that published weights were trained with; "" of those that are not known."""
+    if weights in ("none", "file"):
+        return ""
+    return "imagenet" if architecture.startswith("resnet") else "symmetric"
+
+
+def missing(
+    *, architecture: str, weights: str, file: str, sha256: str = "", **_: object
+) -> str | None:
     """One line that names the ways to get the weights when they are not here, else None."""
     if weights == "none" or _path(architecture, weights, file).is_file():
         return None
@@ -60,7 +70,8 @@ def missing(*, architecture: str, weights: str, file: str, **_: object) -> str |
     else:
         url = dict(_published(architecture))[weights]
         how = f"download {url} to {paths.data_dir() / 'weights'}"
-    scratch = "or backbone.weights=none trains from scratch, which is not comparable with the paper"
+    none = "backbone.weights=none" + (" backbone.sha256=''" if sha256 else "")
+    scratch = f"or {none} trains from scratch, which is not comparable with the paper"
     others = "" if weights == "file" else "or backbone.weights=file with backbone.file and sha256, "
     return f"weights {weights} of {architecture} are not here: {how}; {others}{scratch}"
 
@@ -71,18 +82,23 @@ def read(architecture: str, weights: str, file: str, sha256: str) -> tuple[dict[
     Looks only where they may lie and downloads nothing: `package` in the installed package, `file`
     below the data folder (or at an absolute path), a torchvision name in `<data>/weights` or where
     torch keeps its own downloads. Raises UserError when they are not here, are not what `sha256`
-    states, or are no tensors.
+    or a torchvision name states, or are no tensors.
     """
     import torch
     from safetensors.torch import load
 
-    if why := missing(architecture=architecture, weights=weights, file=file):
+    if why := missing(architecture=architecture, weights=weights, file=file, sha256=sha256):
         raise UserError(why)
     path = _path(architecture, weights, file)
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if sha256 and found != sha256:
         raise UserError(f"{path}: its sha256 is {found[:12]}..., not the {sha256[:12]}... asked")
+    if weights not in ("file", "package") and not found.startswith(_stated(path)):
+        raise UserError(
+            f"{path}: its sha256 is {found[:12]}..., not the {_stated(path)}... of its name:"
+            " damaged or another file; delete it and download it again"
+        )
     try:
         if path.suffix == ".safetensors":
             return load(content), found
@@ -106,6 +122,12 @@ def _path(architecture: str, weights: str, file: str) -> Path:
     import torch
 
     return Path(torch.hub.get_dir()) / "checkpoints" / name
+
+
+def _stated(path: Path) -> str:
+    """The first digits of the sha256 that torchvision's names end with, "" without any."""
+    found = re.search(r"-([0-9a-f]{8,})$", path.stem)
+    return found.group(1) if found else ""
 
 
 def _published(architecture: str) -> list[tuple[str, str]]:

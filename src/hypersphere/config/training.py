@@ -214,6 +214,12 @@ def check_training(raw: Mapping[str, Any]) -> Training:
         raise UserError(
             f"data.shots: split={name} has no classes of few images (split.trained=all)"
         )
+    expected = getattr(components["backbone"].target, "expected_inputs", lambda **_: "")
+    if (inputs := expected(**components["backbone"].params)) not in ("", data.normalize):
+        raise UserError(
+            f"data.normalize={data.normalize}: the weights of backbone"
+            f" {components['backbone'].params['architecture']} expect data.normalize={inputs}"
+        )
     if why := _misfit(json.dumps(raw["backbone"], sort_keys=True), facts.channels, size):
         raise UserError(f"backbone ({data.name}, {size} pixels): {why}")
     return training

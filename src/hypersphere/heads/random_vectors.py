@@ -62,6 +62,10 @@ class RandomVectors(Classifier):
         if similarity == "dot" and scale != 1:
             raise ValueError(f"scale={scale} multiplies cosines; with similarity=dot it must be 1")
 
+    @property
+    def not_imprintable(self) -> str:
+        return "has a bias of each class, which no example gives"
+
     def _of_classes(self) -> list[Tensor]:
         return [self.class_vectors, self.bias]
 

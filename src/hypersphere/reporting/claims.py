@@ -3,7 +3,8 @@
 A spec names the `item` and the `claim` of a published row and one part, or several under `parts`
 (comparisons), or with `note` why there is nothing to compare. Where a preset sets out to run
 only some rows of a table, a part says so (`presets: {small: {where: {n_shot: [1, 5, 20]}}}`: added
-to its `where`; other keys are replaced), and the spec's `scope` says it to the reader.
+to its `where`; other keys are replaced; `{small: null}`: it is no part there), and the spec's
+`scope` says it to the reader.
 """
 
 from __future__ import annotations
@@ -154,11 +155,13 @@ def parts_of(spec: Mapping[str, Any], preset: str) -> list[Mapping[str, Any]]:
     rest = {key: value for key, value in spec.items() if key not in NOT_PARTS}
     if "parts" in rest and len(rest) > 1:
         raise ValueError(f"claim {spec['claim']!r}: write everything inside `parts`, or no `parts`")
-    return [_narrowed(part, preset) for part in rest.get("parts", [rest] if rest else [])]
+    found = (_narrowed(part, preset) for part in rest.get("parts", [rest] if rest else []))
+    return [part for part in found if part is not None]
 
 
-def _narrowed(part: Mapping[str, Any], preset: str) -> Mapping[str, Any]:
-    own = part.get("presets", {}).get(preset, {})
+def _narrowed(part: Mapping[str, Any], preset: str) -> Mapping[str, Any] | None:
+    if (own := part.get("presets", {}).get(preset, {})) is None:
+        return None
     rest = {key: value for key, value in part.items() if key != "presets"}
     where = {**rest.get("where", {}), **own.get("where", {})}
     return rest | own | ({"where": where} if where else {})

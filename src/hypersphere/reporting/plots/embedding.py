@@ -299,8 +299,9 @@ def _note(item: Item, plot: Embedding, drawn: Grid, width: float) -> str:
     text = f"Dots: {plot.dots}"
     if item.unit != "deterministic":
         text += f", {one}"
-    if any(panel.classes for panel in drawn.all):
-        text += "; numbers in the panels: classes, at their medians"
+    if labelled := [panel for panel in drawn.all if panel.classes]:
+        said = "names" if all(panel.names for panel in labelled) else "numbers"
+        text += f"; {said} in the panels: classes, at their medians"
     text += "."
     if number > 1 and any(panel.captions for panel in drawn.all):
         text += f" Beneath: mean ± standard deviation over {several(number, item.unit)}."
