@@ -9,18 +9,23 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.nn import functional as F
 from torchvision import models
 
 from hypersphere import paths
 from hypersphere.backbones import PretrainedNetwork, weights
 from hypersphere.backbones.pretrained import EfficientNetLite0
-from hypersphere.config import compose, split_config
+from hypersphere.config import Evaluation, compose, split_config
+from hypersphere.data.splits import support
 from hypersphere.errors import UserError
+from hypersphere.evaluation import pretrained_features
+from hypersphere.execute import run_node
 from hypersphere.papers.planned import Plan, PlannedItem, blocked
 from hypersphere.store import Store
 from hypersphere.training.learner import Learner
 from hypersphere.training.optimizers import Exponential, RMSprop, rmsprop
 from hypersphere.training.train import load_network, train
+from hypersphere.training.trained import TrainedNetwork
 from tests.test_files import birds, training  # noqa: F401 (a fixture)
 
 LITE_SHA = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -208,6 +213,53 @@ def test_a_training_starts_from_the_weights_and_records_them(birds, resnet, monk
     load_network(chosen, store.folder(chosen.id))
     with pytest.raises(UserError, match="is not under"):
         train(composed(*words, "seed=1"), store, say=lambda _: None)
+
+
+def test_the_features_before_any_training(birds, resnet):  # noqa: F811
+    """Imprinting in them is that of the published network's own features, images as in testing."""
+    published, path = resnet
+    chosen = composed("backbone=googlenet", "backbone.architecture=resnet18", "backbone.dim=6",
+                      "backbone.weights=file", f"backbone.file={path.name}",
+                      f"backbone.sha256={sha256(path)}", "split.num_base=2", "optimizer.lr=0.1",
+                      "schedule.epochs=1")  # fmt: skip
+    store = Store()
+    train(chosen, store, say=lambda _: None)
+    trained = TrainedNetwork(chosen, store.folder(chosen.id))
+    split, labels = chosen.split(), trained.embeddings
+    published.fc = torch.nn.Identity()
+    with torch.no_grad():
+        train_z, test_z = (
+            published(torch.stack(trained.as_seen(part, torch.arange(len(of)))) / 127.5 - 1)
+            for part, of in (("train", labels.train_labels), ("test", labels.test_labels))
+        )
+    features = trained.pretrained_features()
+    torch.testing.assert_close(features.train, train_z, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(features.test, test_z, rtol=1e-4, atol=1e-5)
+    found = pretrained_features(trained, split, 0, shots=[2, 1], draws=3)
+    for draw in range(3):  # a loop over single embeddings
+        own = support(labels.train_labels.numpy(), split.unseen, 2, 0, draw)
+        means = {
+            c: F.normalize(train_z[labels.train_labels == c], dim=1).mean(0) for c in split.seen
+        }
+        means |= {c: F.normalize(train_z[[i for i in own if labels.train_labels[i] == c]], dim=1).mean(0)
+                  for c in split.unseen}  # fmt: skip
+        for among, name in (
+            (means, "joint/novel"),
+            ({c: means[c] for c in split.unseen}, "disjoint/novel"),
+        ):
+            right = [max(among, key=lambda c: float(F.cosine_similarity(z, among[c], dim=0))) == int(y)  # noqa: B023
+                     for z, y in zip(test_z, labels.test_labels, strict=True) if int(y) in split.unseen]  # fmt: skip
+            assert found[f"mean/2/{name}"][draw] == pytest.approx(sum(right) / len(right))
+    plain = composed("backbone=googlenet", "backbone.architecture=resnet18", "backbone.weights=none",
+                     "backbone.dim=6", "schedule.epochs=1")  # fmt: skip
+    train(plain, store, say=lambda _: None)
+    (judge,) = split_config(compose(["data=digits", "split=base_novel", "split.num_base=5",
+                                     "evaluations=pretrained_features"]))[1].values()  # fmt: skip
+    node = Evaluation(judge, plain)
+    with pytest.raises(
+        UserError, match="pretrained_features of birds, .*started from no pretrained weights"
+    ):
+        run_node(node, store)
 
 
 def test_what_cannot_start_is_said_before_anything_trains(birds, tmp_path, monkeypatch):  # noqa: F811

@@ -14,6 +14,7 @@ from hypersphere.evaluation.imprinting import imprinting
 from hypersphere.evaluation.imprinting_augmented import imprinting_augmented
 from hypersphere.evaluation.incremental import incremental
 from hypersphere.evaluation.novel import novel_classes
+from hypersphere.evaluation.pretrained_features import pretrained_features
 from hypersphere.evaluation.random_classes import random_classes
 from hypersphere.evaluation.rising_classes import rising_classes
 from hypersphere.evaluation.test_images import test_images
@@ -30,6 +31,7 @@ __all__ = [
     "imprinting_augmented",
     "incremental",
     "novel_classes",
+    "pretrained_features",
     "random_classes",
     "rising_classes",
     "test_images",

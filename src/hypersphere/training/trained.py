@@ -55,6 +55,26 @@ class TrainedNetwork:
 
         return embed_batches(self.network, batches, self.training.settings.precision)
 
+    def pretrained_features(self) -> Embeddings:
+        """All images by the weights that the backbone started from, without the layer on top of
+        them. Raises ValueError for a backbone that started from none, UserError when they are not
+        here."""
+        from hypersphere.training.files import FileImages
+        from hypersphere.training.images import SmallImages
+        from hypersphere.training.network import Network, embed
+
+        training, backbone = self.training, self.training.components["backbone"]
+        if backbone.params.get("weights", "none") == "none" or training.parent is not None:
+            raise ValueError("its backbone started from no pretrained weights")
+        network, facts = Network(training), training.dataset
+        network.backbone = backbone.target(
+            facts.channels, training.data.input_size(facts), **backbone.params | {"dim": None}
+        )
+        network.backbone.load_pretrained()
+        network.to(next(self.network.backbone.parameters()).device)
+        images = SmallImages(training) if facts.in_memory else FileImages(training)
+        return embed(network, images.everything(), training.settings.precision)
+
     def embed_augmented(
         self,
         positions: Tensor,
