@@ -302,14 +302,16 @@ def test_what_others_published_stands_beside_the_table_and_is_not_judged(toy, tm
         "title": "Others, deep: accuracy",
         "where": {"network": ["deep"]},
     }
-    variants = {"few": {"shots": "5"}}
+    variants = {"few": {"shots": "5"}, "deep": {"shots": "7"}}
+    beside["variants"] = ["deep"]
     declare(
         toy,
         "table1",
         ITEMS["table1"] | {"beside": [beside], "variants": variants, "words": {"shots": "1"}},
     )
-    made, few = judged_items(make_plan("quick", ["toy"], ["table1"]).items[0], Store())
-    assert csv_text(made) == csv_text(plain) and few.beside == ()
+    made, deep, few = judged_items(make_plan("quick", ["toy"], ["table1"]).items[0], Store())
+    assert csv_text(made) == csv_text(plain)
+    assert few.beside == () and deep.beside == made.beside != ()
     text = markdown_text(made)
     assert text.replace(
         "## Others, deep: accuracy\n\n| k | accuracy |\n| --- | --- |\n| 2 | 0.91 |\n"

@@ -200,7 +200,11 @@ def _item(whole: PlannedItem, store: Store, variant: str) -> Item:
         metric_label=spec.metric_label,
         data=tuple(sorted(planned.datasets)),
         plot=_named(spec.plot, planned),
-        beside=() if variant else tuple(_beside(planned, each) for each in spec.beside),
+        beside=tuple(
+            _beside(planned, each)
+            for each in spec.beside
+            if not variant or variant in each.variants
+        ),
         source=source,
     )
 

@@ -152,7 +152,8 @@ class Variant(pydantic.BaseModel):
 
 
 class BesideSpec(pydantic.BaseModel):
-    """What others published of an item, such as a re-implementation: shown under it, not judged.
+    """What others published of an item, such as a re-implementation: shown under it, and under
+    those of its variants that are named, not judged.
 
     file: results/published/<key>/<file>.csv, with columns like the item's own. where: its key
     columns -> values of the rows that belong to the item. title: whose they are, and of what.
@@ -162,6 +163,7 @@ class BesideSpec(pydantic.BaseModel):
     file: str
     title: str
     where: Grid = {}
+    variants: tuple[str, ...] = ()
 
 
 class ItemSpec(pydantic.BaseModel):
