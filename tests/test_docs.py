@@ -114,9 +114,8 @@ def test_the_schema_is_that_of_real_records():
         always = {
             k for k, kinds in keys.items() if kinds == "all" or (trains and kinds == "training")
         }
-        sometimes = (
-            {k for k, kinds in keys.items() if kinds == "some trainings"} if trains else set()
-        )
+        now_and_then = {"some trainings": trains, "most with a parent": record["parent"]}
+        sometimes = {k for k, kinds in keys.items() if now_and_then.get(kinds)}
         assert always <= set(record) <= always | sometimes, record["run_id"]
     epochs = table("An epoch of the curve")
     always = {key for key, where in epochs.items() if where == "all"}
