@@ -8,7 +8,7 @@ import pytest
 
 from hypersphere.papers.spec import PRESETS, paper, paper_keys
 from hypersphere.reporting.cells import Cell, Item
-from hypersphere.reporting.claims import COLUMNS, judge_claims, write_claims
+from hypersphere.reporting.claims import COLUMNS, judge_claims, parts_of, write_claims
 from hypersphere.reporting.comparisons import comparisons
 from hypersphere.reporting.declared import Largest
 from hypersphere.reporting.derived import largest
@@ -406,3 +406,11 @@ def test_the_largest_of_cells_with_more_and_fewer_units():
     assert whole.complete and whole.values == {"0": 1.0, "1": 3.0, "2": 1.0}
     assert not found([2.0] * 5, [1.0, 0.5, 1.0]).complete  # 5 of 7
     assert not found([2.0] * 7, [1.0, 0.5]).complete
+
+
+def test_a_part_may_be_none_in_a_preset():
+    part = {"tables": ["table1"], "presets": {"small": None, "quick": {"where": {"n": [1]}}}}
+    spec = {"item": "table1", "claim": "c", "parts": [part, {"tables": ["table2"]}]}
+    assert parts_of(spec, "small") == [{"tables": ["table2"]}]
+    assert parts_of(spec, "paper") == [{"tables": ["table1"]}, {"tables": ["table2"]}]
+    assert parts_of(spec, "quick")[0] == {"tables": ["table1"], "where": {"n": [1]}}

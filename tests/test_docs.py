@@ -105,6 +105,7 @@ def table(heading):
 def test_the_schema_is_that_of_real_records():
     store, training, judge = a_run("")
     found = [store.get(training.id), store.get(judge.id)]
+    assert found[1]["parent_weights"] == found[0]["files"]["model.safetensors"]
     for file in COMMITTED.glob("*/records.jsonl"):
         found += read_lines(file)[0].values()
     assert {record["kind"] for record in found} == {"training", "evaluation", "computation"}

@@ -13,6 +13,7 @@ from hypersphere.heads import (
     DeepNCM,
     NormalizedSoftmax,
     Prototypes,
+    RandomVectors,
     Softmax,
     Triplet,
 )
@@ -178,6 +179,7 @@ def test_a_scale_per_class_gives_new_classes_the_mean():
         (lambda: Softmax(DIM, KNOWN, bias=True), "Softmax cannot be imprinted: it has class vectors of any length, or a bias"),
         (lambda: CenterLoss(DIM, KNOWN, bias=False, unit_vectors=True, weight=0.1, rate=0.5), "CenterLoss cannot be imprinted"),
         (lambda: Triplet(DIM, KNOWN, margin=1.0, squared=False, mining="all"), "Triplet cannot be imprinted: it has no class vectors of unit length"),
+        (lambda: RandomVectors(DIM, KNOWN, similarity="cosine", scale=1.0, learned=True, draw="gaussian", bias=0.0), "it has a bias of each class"),
         (lambda: DeepNCM(DIM, KNOWN, means="online", decay=0.9, every=5), "DeepNCM cannot be imprinted"),
     ],
 )  # fmt: skip

@@ -132,8 +132,7 @@ def test_small_trains_what_its_records_hold(plans):
     assert bases == set(SMALL_BASES)
     parents = Counter(t.parent for t in plan.trainings() if t.parent)
     # tables 1 and 2: 3 n x 5 draws x 2; on CIFAR-100 x 4 draws, figures 3 and 4 there as many of
-    # more epochs; table 3: 8 + 8 + 8 + 5 + 8
-    # draws x 2; three more base models of each margin: 3 n x 2
+    # more epochs; table 3: 8 + 8 + 8 + 5 + 8 draws x 2; three more base models of each margin: 3 n x 2
     margins = {base: 6 for base, who in SMALL_BASES.items() if "lifted" not in who
                and "cifar100" in who and "seed" in who}  # fmt: skip
     assert len(margins) == 6

@@ -33,7 +33,7 @@ def disagreement(ours: Record, theirs: Record) -> Difference | None:
     end with losses several per cent apart. There a training's first epoch and what it ends with are
     compared: within TOLERANCE, losses at the end within ten times that, test accuracies within
     three standard errors of a difference of two where few test images make these more, and at the
-    end within what the last epoch moved them by in either, where that is more: an accuracy that is
+    end within what the last epoch moved them by in both, where that is more: an accuracy that is
     still on the move is caught at another place by every rounding.
     """
     exact = all(ours.get(key) == theirs.get(key) for key in ("versions", "hardware"))
@@ -46,7 +46,7 @@ def disagreement(ours: Record, theirs: Record) -> Difference | None:
         later = name.startswith("epoch ") and not name.startswith("epoch 1 ")
         allowed = 0.0 if exact else math.inf if later else _allowed(name, a, images)
         if not exact and name.startswith("test_accuracy"):
-            allowed = max(allowed, _last_step(ours, name), _last_step(theirs, name))
+            allowed = max(allowed, min(_last_step(each, name) for each in (ours, theirs)))
         if not (a == b or abs(a - b) <= allowed or (math.isnan(a) and math.isnan(b))):
             return Difference(name, a, b)
     return None
