@@ -190,6 +190,22 @@ def test_committed_results_render_again_byte_for_byte(preset, monkeypatch):
     assert len(list(f for f in fresh.rglob("*") if f.is_file())) == len(files)
 
 
+def test_a_run_that_ends_after_the_records_were_collected_is_drawn_next_time():
+    """What is drawn can be drawn again from the records beside it."""
+    plan, store = make_plan("quick", ["nsl"]), Store()
+    for item in plan.items:
+        with_numbers(store, item, lambda keys, unit: 0.5)
+    (cell, *_) = next(item for item in plan.items if item.spec.name == "table2").cells
+    late = store.records.pop(cell.nodes["0"].id)
+    collect(plan, store, "quick")
+    store.write(late)
+    for verdict in ("not run", "not comparable"):
+        render(plan, store, "quick")
+        with open(store.results / "quick/tables/nsl/table2.csv") as file:
+            assert next(csv.DictReader(file))["verdict"] == verdict
+        collect(plan, store, "quick")
+
+
 def test_a_clone_has_what_presets_share_without_run_folders(tmp_path):
     """Figure 1 is the same in every preset: quick draws it from what is committed for small."""
     store = Store()
@@ -217,8 +233,7 @@ def test_every_unit_has_its_number_and_its_arrays():
 
 
 def test_artifacts_of_runs_that_were_made_for_other_results(monkeypatch, tmp_path):
-    """Runs are shared by everybody's results; the arrays of one that is not collected here yet are
-    read where it ran."""
+    """Runs are shared by everybody's results; one that is not collected here is not drawn here."""
     plan = make_plan("quick", ["nsl"], ["figure1"])
     first = Store()
     (outcome,) = run_nodes(plan.missing(first), first, 1, lambda line: None)
@@ -229,6 +244,7 @@ def test_artifacts_of_runs_that_were_made_for_other_results(monkeypatch, tmp_pat
     collect(other, store, "quick")
     render(other, store, "quick")  # the page and the claims look at every item
     assert not (store.results / "quick/artifacts").exists()
+    assert "figure1.png" not in (store.results / "quick/index.html").read_text()
     collect(plan, store, "quick")
     render(plan, store, "quick")
     assert (store.results / "quick/figures/nsl/figure1.png").exists()

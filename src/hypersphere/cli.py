@@ -254,7 +254,7 @@ def _merge(options: argparse.Namespace) -> int:
 def _board(_: argparse.Namespace) -> None:
     from hypersphere.papers.board import write_boards
 
-    write_boards(paths.root(), open_store())
+    write_boards(paths.root(), open_store().collected())
 
 
 def _planned(options: argparse.Namespace) -> tuple[Plan, Store]:

@@ -78,10 +78,12 @@ def ablations(begun: Iterable[Sweep], store: Store) -> list[Ablation]:
 
 
 def render(plan: Plan, store: Store, preset: str) -> list[Path]:
-    """Write the tables of the planned items, and the sweeps, claims and page of everything built.
+    """Write the tables of the planned items, and the sweeps, claims and page of everything built,
+    from the records that are collected (`collect`).
 
     Returns the paths of the tables' Markdown files.
     """
+    store = store.collected()
     folder = store.results / preset
     wanted = {(planned.paper.key, planned.spec.name) for planned in plan.items}
     written, pictures = [], []

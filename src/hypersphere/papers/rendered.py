@@ -76,11 +76,11 @@ def _stamp(path: Path) -> list[int]:
 
 
 def _inputs(store: Store) -> str:
-    """A digest of the records, the declarations, the printed numbers, the code and what it draws
-    with."""
-    digest = hashlib.sha256()
-    for run_id in sorted(store.records):
-        record = store.records[run_id]
+    """A digest of the collected records, the declarations, the printed numbers, the code and what
+    it draws with."""
+    digest, records = hashlib.sha256(), store.collected().records
+    for run_id in sorted(records):
+        record = records[run_id]
         digest.update(json.dumps(record, sort_keys=True, default=str).encode())
     for folder in (Path(__file__).parents[1], *paths.conf_dirs(), *paths.published_dirs()):
         for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".pyc"):

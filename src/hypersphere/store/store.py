@@ -22,22 +22,35 @@ class Store:
     """Records by run id, from `results/*/records.jsonl` (they travel by git) and from
     `runs/<id>/record.json` (written last by the run itself; it means done).
 
+    collected_only: know the records of the results alone, and nothing of the runs.
     complaints: one line for each record that could not be read.
     """
 
-    def __init__(self, runs: Path | None = None, results: Path | None = None) -> None:
+    def __init__(
+        self,
+        runs: Path | None = None,
+        results: Path | None = None,
+        *,
+        collected_only: bool = False,
+    ) -> None:
         self.runs = runs or paths.runs_dir()
         self.results = results or paths.results_dir()
         self.records: dict[str, Record] = {}
         self.complaints: list[str] = []
         self._leases: dict[str, leases.Lease] = {}
+        self._collected_only = collected_only
         for file in sorted(self.results.glob("*/records.jsonl")):
             records, complaints = read_lines(file)
             self.records |= records
             self.complaints += complaints
-        for file in sorted(self.runs.glob(f"*/{RECORD}")):
+        for file in () if collected_only else sorted(self.runs.glob(f"*/{RECORD}")):
             if (record := self._read(file)) is not None:
                 self.records[record["run_id"]] = record
+
+    def collected(self) -> Store:
+        """What the results hold of this store now. What is drawn from it can be drawn again where
+        only the results are, whatever runs end meanwhile."""
+        return Store(self.runs, self.results, collected_only=True)
 
     def folder(self, run_id: str) -> Path:
         """The run's folder, which may not exist."""
@@ -45,8 +58,10 @@ class Store:
 
     def get(self, run_id: str) -> Record | None:
         """The record of a finished run, looking again on disk for one finished elsewhere."""
+        if run_id in self.records or self._collected_only:
+            return self.records.get(run_id)
         file = self.folder(run_id) / RECORD
-        if run_id not in self.records and file.exists() and (record := self._read(file)):
+        if file.exists() and (record := self._read(file)):
             self.records[run_id] = record
         return self.records.get(run_id)
 
