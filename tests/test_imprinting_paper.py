@@ -68,6 +68,10 @@ SMALL_BASES = {
     "e1c9b84c0d84": "cifar100, 24 base classes, seed 1",
     "9d5a44e49616": "cifar100, 24 base classes, seed 2",
     "307f476ff59f": "cifar100, 24 base classes, seed 3",
+    "504d84558299": "cifar100, 50 base classes, seed 4",
+    "0bc2e7f4007c": "cifar100, 50 base classes, seed 5",
+    "b55a9e4d83e0": "cifar100, 24 base classes, seed 4",
+    "9da8102c0e30": "cifar100, 24 base classes, seed 5",
 }
 
 
@@ -132,13 +136,13 @@ def test_small_trains_what_its_records_hold(plans):
     assert bases == set(SMALL_BASES)
     parents = Counter(t.parent for t in plan.trainings() if t.parent)
     # tables 1 and 2: 3 n x 5 draws x 2; on CIFAR-100 x 4 draws, figures 3 and 4 there as many of
-    # more epochs; table 3: 8 + 8 + 8 + 5 + 8 draws x 2; three more base models of each margin: 3 n x 2
+    # more epochs; table 3: 4 x 16 + 5 draws x 2; five more base models of each margin: 3 n x 2
     margins = {base: 6 for base, who in SMALL_BASES.items() if "lifted" not in who
                and "cifar100" in who and "seed" in who}  # fmt: skip
-    assert len(margins) == 6
-    tuned = {"5e6ac527d5bb": 30 + 74, "828f33750e5d": 24 + 24, "0407b617391f": 24}
+    assert len(margins) == 10
+    tuned = {"5e6ac527d5bb": 30 + 138, "828f33750e5d": 24 + 24, "0407b617391f": 24}
     assert parents == tuned | margins
-    assert len(plan.trainings()) == 283
+    assert len(plan.trainings()) == 375
 
 
 def test_tuned_draws_are_those_of_the_evaluation(plans):
@@ -274,7 +278,7 @@ def test_the_margins_differ_in_their_classes_alone(plans):
         )
         assert one == other and one["data"] == "cifar100"
     # as many base models as units, and the first are those of tables 2 and 4
-    assert len(render._bases(few)) == len(render._bases(many)) == len(few.nodes) == 4
+    assert len(render._bases(few)) == len(render._bases(many)) == len(few.nodes) == 6
     for margin, table, variant in ((few, "table2", "cifar-100"), (many, "table4", "")):
         (first,) = [c for c in item(plans["small"], table).only(variant).cells
                     if c.keys["method"] == "imprinting_ft" and c.keys["n_shot"] == "5"]  # fmt: skip
