@@ -244,10 +244,12 @@ def test_artifacts_of_runs_that_were_made_for_other_results(monkeypatch, tmp_pat
     collect(other, store, "quick")
     render(other, store, "quick")  # the page and the claims look at every item
     assert not (store.results / "quick/artifacts").exists()
-    assert "figure1.png" not in (store.results / "quick/index.html").read_text()
+    page = store.results / "quick/index.html"
+    assert outcome.node.id not in page.read_text()
     collect(plan, store, "quick")
     render(plan, store, "quick")
     assert (store.results / "quick/figures/nsl/figure1.png").exists()
+    assert outcome.node.id in page.read_text()
     (artifact,) = (store.results / "quick/artifacts").rglob("*.npz")
     artifact.write_bytes(b"other")
     with pytest.raises(UserError, match="not what its record was made with"):
