@@ -32,9 +32,9 @@ def disagreement(ours: Record, theirs: Record) -> Difference | None:
     in another order, and the difference grows with every step: bfloat16 trainings of some epochs
     end with losses several per cent apart. There a training's first epoch and what it ends with are
     compared: within TOLERANCE, losses at the end within ten times that, test accuracies within
-    three standard errors of a difference of two where few test images make these more, and within
-    what the second epoch, or at the end the last one, moved them by in both, where that is more: an
-    accuracy that is still on the move is caught at another place by every rounding.
+    three standard errors of a difference of two where few test images make these more, and at the
+    end within what the last epoch moved them by in both, where that is more: an accuracy that is
+    still on the move is caught at another place by every rounding.
     """
     exact = all(ours.get(key) == theirs.get(key) for key in ("versions", "hardware"))
     images = ours.get("test_images") or theirs.get("test_images") or math.inf
@@ -45,8 +45,8 @@ def disagreement(ours: Record, theirs: Record) -> Difference | None:
             return Difference(name, a, b)
         later = name.startswith("epoch ") and not name.startswith("epoch 1 ")
         allowed = 0.0 if exact else math.inf if later else _allowed(name, a, images)
-        if not exact and name.removeprefix("epoch 1 ").startswith("test_accuracy"):
-            allowed = max(allowed, min(_step(each, name) for each in (ours, theirs)))
+        if not exact and name.startswith("test_accuracy"):
+            allowed = max(allowed, min(_last_step(each, name) for each in (ours, theirs)))
         if not (a == b or abs(a - b) <= allowed or (math.isnan(a) and math.isnan(b))):
             return Difference(name, a, b)
     return None
@@ -61,13 +61,10 @@ def _allowed(name: str, value: float, images: float) -> float:
     return max(TOLERANCE, 3 * math.sqrt(2 * value * (1 - value) / images))
 
 
-def _step(record: Record, name: str) -> float:
-    """By how much the last epoch changed a number, or the second one that of the first; 0 where
-    there is no such curve."""
-    number = name.removeprefix("epoch 1 ")
-    epochs = record.get("epochs", [])
-    before, after = ([{}, {}] + (epochs[-2:] if number == name else epochs[:2]))[-2:]
-    step = abs(after.get(number, math.nan) - before.get(number, math.nan))
+def _last_step(record: Record, name: str) -> float:
+    """By how much the last epoch changed a number, 0 where there is no such curve."""
+    before, last = ([{}, {}] + record.get("epochs", []))[-2:]
+    step = abs(last.get(name, math.nan) - before.get(name, math.nan))
     return 0.0 if math.isnan(step) else step
 
 
