@@ -2,11 +2,13 @@
 
 import dataclasses
 import math
+import pickle
 
 import pytest
 
 from hypersphere.reporting.cells import Cell, Item
 from hypersphere.reporting.declared import ByKey
+from hypersphere.reporting.layout import margin_text
 from hypersphere.reporting.verdicts import (
     by_interval,
     chance_note,
@@ -41,6 +43,11 @@ def test_a_margin_for_each_metric():
     assert [row.verdict for _, row in judge_item(both)] == ["differs", "reproduced"]
     with pytest.raises(ValueError, match="row: says nothing of 'c'"):
         item(cell([0.9], key="c"), margin=by_row)
+    rest = ByKey[float](by="row", words={"a": 0.02}, otherwise=0.1)
+    both = item(cell([0.93, 0.93, 0.93]), cell([0.93, 0.93, 0.93], key="b"), margin=rest)
+    assert [row.margin for _, row in judge_item(both)] == [0.02, 0.1]
+    assert margin_text(both) == "0.02 (a), 0.1 (others)"
+    assert pickle.loads(pickle.dumps(both)) == both
 
 
 def test_what_no_chance_enters_is_judged_at_the_printed_precision():

@@ -292,7 +292,7 @@ def _natural(text: str) -> tuple[int, str]:
 def _differs(spec: ItemSpec, name: str) -> str:
     """What a variant has that the primary table has not."""
     variant = spec.variants[name]
-    said = [f"{n} = {w if isinstance(w, str) else w.words}" for n, w in variant.words.items()]
+    said = [f"{n} = {w if isinstance(w, str) else w.told()}" for n, w in variant.words.items()]
     for column, chosen in variant.select.items():
         if isinstance(chosen, str):
             said.append(f"{column} selects {chosen}")

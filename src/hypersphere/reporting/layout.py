@@ -212,7 +212,7 @@ def ascending(values: Iterable[str]) -> list[str]:
 def margin_text(item: Item) -> str:
     """`0.02`, or `5 (gain), 0.05 (ratio)` where it depends on a key column."""
     if isinstance(item.margin, ByKey):
-        each = item.margin.words.items()
+        each = item.margin.told().items()
         return ", ".join(f"{number_text(margin)} ({value})" for value, margin in each)
     return number_text(item.margin)
 
