@@ -13,7 +13,7 @@ import yaml
 
 from hypersphere.config import Evaluation
 from hypersphere.errors import UserError
-from hypersphere.execute import run_nodes
+from hypersphere.execute import Outcome, run_nodes
 from hypersphere.papers import nodes
 from hypersphere.papers import spec as declarations
 from hypersphere.papers.costs import trained_again
@@ -153,6 +153,21 @@ def test_a_training_whose_weights_are_gone_is_planned_again(toy):
     assert summary["seconds"] > 5e3  # as long as such trainings took
     list(run_nodes([judged], store, 1, lambda line: None))
     assert store.has_files(judged.parent) and plan_summary(plan, store, 1)["runnable_here"] == 0
+
+
+def test_what_rests_on_a_run_that_another_process_trains_again_is_left_for_later(toy):
+    store = Store()
+    plan = make_plan("quick", ["toy"])
+    run_all(plan, store)
+    first, *others = (node for node in plan.nodes.values() if isinstance(node, Evaluation))
+    other = next(node for node in others if node.parent != first.parent)
+    for node in (first, other):
+        del store.records[node.id]
+        (store.folder(node.id) / "record.json").unlink()
+    outcomes = run_nodes([first, other], store, 1, lambda line: None)
+    with store.claim(first.parent):
+        assert next(outcomes) == Outcome(other)
+    assert next(outcomes) == Outcome(first)
 
 
 def test_revision_makes_old_records_stale(toy, monkeypatch):

@@ -143,13 +143,14 @@ def _packed(
 
 
 def _next(waiting: list[Node], unfinished: set[str], store: Store) -> Node | None:
-    """Take the first node whose parent is through from `waiting`: one that nobody works on, if
-    there is such a one. None when all wait for their parents."""
+    """Take the first node whose parent is through from `waiting`: one that nobody works on, nor on
+    its parent (trained again, its files were gone), if there is such a one. None when all wait for
+    their parents."""
     chosen = None
     for index, node in enumerate(waiting):
         if node.parent in unfinished:
             continue
-        if not store.owner(node.id):
+        if not any(store.owner(run) for run in (node.id, node.parent) if run):
             return waiting.pop(index)
         chosen = index if chosen is None else chosen
     return None if chosen is None else waiting.pop(chosen)
