@@ -326,9 +326,12 @@ def test_what_a_budget_buys_is_run(toy, store, capsys):
     assert [each.judged.n for each in found] == [3, 3]
 
 
-def test_a_budget_on_the_command_line(toy, capsys):
+def test_a_budget_on_the_command_line(toy, store, capsys):
     status, out, _ = hypersphere(capsys, "plan", *TABLE1, "--budget", "4h")
     assert status == 0 and "within 4.0 h nothing more can be settled here" in out
+    assert "left out: 4 trainings whose time no past record tells" in out
+    run_all(make_plan("quick", ["toy"], ["table1"]), store)
+    assert "left out" not in hypersphere(capsys, "plan", *TABLE1, "--budget", "4h")[1]
     with pytest.raises(SystemExit):
         hypersphere(capsys, "plan", "--budget", "4x")
     assert "'4x' is not a time such as 4h" in capsys.readouterr().err

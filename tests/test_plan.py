@@ -132,6 +132,11 @@ def test_expected_time_follows_past_records(toy):
     summary = plan_summary(plan, store, 2)
     # one more with K* = 2 and two with K* = 3 (7 of 10 classes), two processes
     assert summary["seconds"] == pytest.approx(8.0 + 2 * 7.0)
+    # embeddings of another dimension take as long
+    backbone = store.records[first.id]["identity"]["backbone"]
+    assert isinstance(backbone["dim"], int)
+    backbone["dim"] += 1
+    assert plan_summary(plan, store, 2)["seconds"] == summary["seconds"]
     assert summary["hours"] * 3600 == pytest.approx(11.0, abs=2.0)
 
 

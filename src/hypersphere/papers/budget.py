@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypersphere.config import Node
 from hypersphere.papers.costs import seconds_of, to_do, trained_again
@@ -31,11 +31,14 @@ class Step:
 
 @dataclass
 class Budget:
-    """What fits into a time: steps in the order of most verdicts per second, and their nodes."""
+    """What fits into a time: steps in the order of most verdicts per second, and their nodes.
+    untimed: how many runs that could be done here were left out, since no past record tells their
+    time."""
 
     steps: list[Step] = field(default_factory=list)
     nodes: dict[str, Node] = field(default_factory=dict)
     seconds: float = 0.0
+    untimed: int = 0
 
     @property
     def settled(self) -> int:
@@ -69,7 +72,7 @@ def within(plan: Plan, store: Store, seconds: float) -> Budget:
     runs comes together. Runs whose data are not here, and kinds of run without a past record to
     tell their time, are left out.
     """
-    cost = _costs(plan, store)
+    cost, untimed = _costs(plan, store)
     cells = _places(plan)
     needs = [_needs(place.cell, store) for place in cells]
     open_ = {i for i, nodes in enumerate(needs) if nodes}
@@ -83,7 +86,7 @@ def within(plan: Plan, store: Store, seconds: float) -> Budget:
     aims += [aim for aim in _claims(plan, cells) if aim.cells & open_ and not
              aim.cells & open_ - possible]  # fmt: skip
     verdicts = {next(iter(aim.cells)) for aim in aims if not aim.claim}
-    return _chosen(aims, verdicts, needs, cost, plan, seconds)
+    return replace(_chosen(aims, verdicts, needs, cost, plan, seconds), untimed=untimed)
 
 
 def _chosen(
@@ -136,15 +139,17 @@ def _places(plan: Plan) -> list[_Place]:
     ]
 
 
-def _costs(plan: Plan, store: Store) -> dict[str, float]:
-    """Seconds of each node to do that can be run here and whose time past records tell."""
+def _costs(plan: Plan, store: Store) -> tuple[dict[str, float], int]:
+    """Seconds of each node to do that can be run here and whose time past records tell, and how
+    many there are whose time they do not."""
     unready, missing = plan.unready(store), plan.missing(store)
-    seconds = seconds_of([*missing, *trained_again(missing, store)], store)
-    return {
-        node_id: value if value is not None else QUICK
-        for node_id, value in seconds.items()
-        if node_id not in unready and not (value is not None and math.isnan(value))
+    ready = {
+        node_id: QUICK if value is None else value
+        for node_id, value in seconds_of([*missing, *trained_again(missing, store)], store).items()
+        if node_id not in unready
     }
+    timed = {node_id: value for node_id, value in ready.items() if not math.isnan(value)}
+    return timed, len(ready) - len(timed)
 
 
 def _needs(cell: PlannedCell, store: Store) -> frozenset[str]:

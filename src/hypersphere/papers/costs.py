@@ -43,8 +43,9 @@ def expected_seconds(nodes: Iterable[Node], store: Store) -> tuple[float, int]:
 
 
 def seconds_of(nodes: Iterable[Node], store: Store) -> dict[str, float | None]:
-    """By node id, the seconds of one thread by past records of the same data, network and
-    precision: nan without any, None of evaluations and computations, cheap beside a training."""
+    """By node id, the seconds of one thread by past records of the same data, network (of any
+    dimension of the embedding, which hardly matters) and precision: nan without any, None of
+    evaluations and computations, cheap beside a training."""
     rates: dict[Any, list[float]] = {}
     for record in store.records.values():
         if key := _cost_key(record["identity"]):
@@ -62,9 +63,8 @@ def seconds_of(nodes: Iterable[Node], store: Store) -> dict[str, float | None]:
 def _cost_key(identity: Mapping[str, Any]) -> str | None:
     if identity["kind"] != "training" or identity["data"]["name"] not in DATASETS:
         return None  # cheap, or of somebody's own data that is not here
-    return json.dumps(
-        [identity[name] for name in ("data", "backbone", "precision")], sort_keys=True
-    )
+    backbone = {name: value for name, value in identity["backbone"].items() if name != "dim"}
+    return json.dumps([identity["data"], backbone, identity["precision"]], sort_keys=True)
 
 
 def _cost(identity: Mapping[str, Any]) -> float:

@@ -55,6 +55,7 @@ def budget_summary(chosen: Budget, seconds: float, workers: int) -> dict[str, An
         "settled": chosen.settled,
         "trainings": sum(step.trainings for step in chosen.steps),
         "runs": list(chosen.nodes),
+        "untimed": chosen.untimed,
         "steps": [asdict(step) for step in chosen.steps],
     }
 
@@ -62,11 +63,13 @@ def budget_summary(chosen: Budget, seconds: float, workers: int) -> dict[str, An
 def budget_text(chosen: Budget, seconds: float, workers: int, lines: int = 12) -> str:
     """The same for a person to read."""
     told = budget_summary(chosen, seconds, workers)
+    untimed = f"left out: {chosen.untimed} trainings whose time no past record tells"
     if not chosen.steps:
-        return (
+        nothing = (
             f"within {duration(seconds)} nothing more can be settled here (data, or the past"
             " records that tell a run's time, are missing; or all runs take longer)"
         )
+        return f"{nothing}\n{untimed}" if chosen.untimed else nothing
     text = [
         f"within {duration(seconds)}: {told['settled']} verdicts and claims by"
         f" {told['trainings']} trainings, expected {duration(chosen.seconds / workers)}"
@@ -79,6 +82,8 @@ def budget_text(chosen: Budget, seconds: float, workers: int, lines: int = 12) -
         )
     if (more := len(chosen.steps) - lines) > 0:
         text.append(f"  and {more} steps more (--json lists them)")
+    if chosen.untimed:
+        text.append(untimed)
     return "\n".join(text)
 
 
