@@ -1,5 +1,7 @@
 """Panels of made-up embeddings as still pictures."""
 
+import dataclasses
+
 import numpy as np
 import pydantic
 import pytest
@@ -145,6 +147,12 @@ def test_a_single_panel_needs_no_labels(drawn):
 def test_captions_are_means_of_complete_cells(drawn):
     assert drawn(item())["axes"][0]["texts"][-1] == "acc. 0.910 ± 0.010\nspread 12.3 ± 0.0"
     assert drawn(item(planned=5))["axes"][0]["texts"][-1] == ""
+    assert "over 3 seeds" in drawn(item())["note"].replace("\n", " ")
+    first, *others = item(units=("0", "1")).cells
+    first = dataclasses.replace(first, values={**first.values, "2": 0.9, "3": 0.9}, planned=4)
+    others = [dataclasses.replace(cell, planned=2) for cell in others]
+    several = dataclasses.replace(item(), cells=(first, *others))
+    assert "over 2 to 4 seeds" in drawn(several)["note"].replace("\n", " ")
 
 
 def test_the_first_unit_that_is_there_is_drawn(drawn):

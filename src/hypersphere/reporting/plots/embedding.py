@@ -295,7 +295,7 @@ def _wires() -> list[np.ndarray]:
 def _note(item: Item, plot: Embedding, drawn: Grid, width: float) -> str:
     units = sorted({panel.unit for panel in drawn.all if panel.dimensions})
     one = f"{item.unit} {units[0]}" if len(units) == 1 else f"the first {item.unit} that is there"
-    number = max((len(cell.values) for cell in item.cells if cell.complete), default=0)
+    numbers = sorted({len(cell.values) for cell in item.cells if cell.complete})
     text = f"Dots: {plot.dots}"
     if item.unit != "deterministic":
         text += f", {one}"
@@ -303,8 +303,10 @@ def _note(item: Item, plot: Embedding, drawn: Grid, width: float) -> str:
         said = "names" if all(panel.names for panel in labelled) else "numbers"
         text += f"; {said} in the panels: classes, at their medians"
     text += "."
-    if number > 1 and any(panel.captions for panel in drawn.all):
-        text += f" Beneath: mean ± standard deviation over {several(number, item.unit)}."
+    if numbers and numbers[-1] > 1 and any(panel.captions for panel in drawn.all):
+        over = f"{numbers[0]} to " if len(numbers) > 1 else ""
+        over += several(numbers[-1], item.unit)
+        text += f" Beneath: mean ± standard deviation over {over}."
     return "\n".join(textwrap.wrap(text, int(width * 20)))
 
 
