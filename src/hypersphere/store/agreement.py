@@ -8,7 +8,6 @@ from typing import NamedTuple
 from hypersphere.store.records import Record
 
 TOLERANCE = 0.02  # of numbers from another machine or version, of losses relative
-REJUDGED = 0.005  # of accuracies, where one record's were judged by bfloat16 logits (records.md)
 NO_NUMBERS = ("epoch", "seconds", "devices", "compiled")  # of an entry of the curve
 
 
@@ -29,17 +28,15 @@ class Difference(NamedTuple):
 def disagreement(ours: Record, theirs: Record) -> Difference | None:
     """The first number in which two records of one run differ.
 
-    On the same versions, processor and number of threads: bit for bit, but for accuracies that one
-    of them judged by bfloat16 logits and the other by float32 (`logits`). Elsewhere sums are
-    rounded in another order, and the difference grows with every step: bfloat16 trainings of some
-    epochs end with losses several per cent apart. There a training's first epoch and what it ends
-    with are compared: within TOLERANCE, losses at the end within ten times that, test accuracies
-    within three standard errors of a difference of two where few test images make these more, and
-    at the end within what the last epoch moved them by in both, where that is more: an accuracy
-    that is still on the move is caught at another place by every rounding.
+    On the same versions, processor and number of threads: bit for bit. Elsewhere sums are rounded
+    in another order, and the difference grows with every step: bfloat16 trainings of some epochs
+    end with losses several per cent apart. There a training's first epoch and what it ends with are
+    compared: within TOLERANCE, losses at the end within ten times that, test accuracies within
+    three standard errors of a difference of two where few test images make these more, and at the
+    end within what the last epoch moved them by in both, where that is more: an accuracy that is
+    still on the move is caught at another place by every rounding.
     """
     exact = all(ours.get(key) == theirs.get(key) for key in ("versions", "hardware"))
-    rejudged = ours.get("logits") != theirs.get("logits")
     images = ours.get("test_images") or theirs.get("test_images") or math.inf
     mine, other = numbers_of(ours), numbers_of(theirs)
     for name in [*mine, *(other.keys() - mine.keys())]:
@@ -50,8 +47,6 @@ def disagreement(ours: Record, theirs: Record) -> Difference | None:
         allowed = 0.0 if exact else math.inf if later else _allowed(name, a, images)
         if not exact and name.startswith("test_accuracy"):
             allowed = max(allowed, min(_last_step(each, name) for each in (ours, theirs)))
-        if rejudged and "_accuracy" in name:
-            allowed = max(allowed, REJUDGED)
         if not (a == b or abs(a - b) <= allowed or (math.isnan(a) and math.isnan(b))):
             return Difference(name, a, b)
     return None
