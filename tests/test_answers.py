@@ -294,6 +294,27 @@ def test_a_budget_buys_the_verdicts_that_cost_least(toy, store):
     )
 
 
+def test_a_budget_buys_no_verdict_that_a_claim_has(toy, store):
+    """Two of three comparisons decided are a verdict, whatever the third would say."""
+    there = {"tables": ["table2"], "above": -1.0}  # two cells
+    missing = {"tables": ["table3"], "above": -1.0, "where": {"k": "2"}}
+    claims = {"decided": [there, missing], "open": [missing]}
+    declared = [{"item": "table1", "claim": name, "parts": parts} for name, parts in claims.items()]
+    (toy / "claims.yaml").write_text(yaml.safe_dump(declared))
+    with (paths.published_dir() / "toy" / "figure_claims.csv").open("a") as file:
+        file.writelines(f"toy,table1,{name},\n" for name in claims)
+    plan = make_plan("paper", ["toy"])
+
+    def bought():
+        names = [name for step in within(plan, store, 1e9).steps for name in step.names]
+        return [claim for claim in claims if f"toy table1: claim: {claim}" in names]
+
+    run_all(make_plan("quick", ["toy"]), store)  # what tells the time of each
+    assert bought() == ["decided", "open"]
+    run_all(make_plan("paper", ["toy"], ["table2"]), store)
+    assert bought() == ["open"]
+
+
 def test_a_budget_pays_for_trainings_whose_weights_are_gone(toy, store):
     plan = make_plan("paper", ["toy"])
     run_all(plan, store)

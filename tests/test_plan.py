@@ -160,7 +160,8 @@ def test_a_training_whose_weights_are_gone_is_planned_again(toy):
     assert store.has_files(judged.parent) and plan_summary(plan, store, 1)["runnable_here"] == 0
 
 
-def test_what_rests_on_a_run_that_another_process_trains_again_is_left_for_later(toy):
+@pytest.mark.parametrize("in_flight", [1, 2])
+def test_what_rests_on_a_run_that_another_process_trains_again_is_left_for_later(toy, in_flight):
     store = Store()
     plan = make_plan("quick", ["toy"])
     run_all(plan, store)
@@ -169,7 +170,7 @@ def test_what_rests_on_a_run_that_another_process_trains_again_is_left_for_later
     for node in (first, other):
         del store.records[node.id]
         (store.folder(node.id) / "record.json").unlink()
-    outcomes = run_nodes([first, other], store, 1, lambda line: None)
+    outcomes = run_nodes([first, other], store, 1, lambda line: None, in_flight)
     with store.claim(first.parent):
         assert next(outcomes) == Outcome(other)
     assert next(outcomes) == Outcome(first)

@@ -68,6 +68,18 @@ def test_a_record_that_training_contradicts(small, store, where):
         assert file.read_bytes() == before
 
 
+@pytest.mark.parametrize("where, told", [("accuracy", True), ("metric", True), ("epoch", False)])
+def test_accuracies_by_other_logits_are_named_with_the_remedy(record, where, told):
+    """Losses do not hang on the logits of the judgement."""
+    changed = json.loads(json.dumps(record)) | {"logits": "bfloat16"}
+    change(changed, where)
+    with pytest.raises(UserError) as error:
+        check_same(changed, record)
+    assert ("judged by bfloat16 logits" in str(error.value)) == told
+    assert ("take its line out of records.jsonl" in str(error.value)) == told
+    assert ("raise the component's revision" in str(error.value)) != told
+
+
 @pytest.mark.parametrize(
     "where, shift, here, elsewhere",
     [

@@ -122,7 +122,9 @@ def _packed(
     while left:
         ids = {node.id for node in left}
         wave = [node for node in left if node.parent not in ids]
-        left = [node for node in left if node.parent in ids]
+        wave = [node for node in wave if not _taken(node, store)] or wave
+        chosen = {node.id for node in wave}
+        left = [node for node in left if node.id not in chosen]
         trainings: list[Training] = []
         for node in wave:
             if outcome := _after(node, failed):
@@ -134,7 +136,7 @@ def _packed(
                 outcome = _attempt(node, store, say)
                 failed |= _lost(outcome)
                 yield outcome
-        trainings.sort(key=lambda each: bool(store.owner(each.id)))  # theirs would be waited for
+        trainings.sort(key=lambda each: _taken(each, store))  # theirs would be waited for
         jobs = together(trainings, lambda each: steps_of(each, store, say=say), in_flight, say)
         for node, error in jobs:
             outcome = _failed(node, error, store) if error else Outcome(node)
@@ -143,17 +145,21 @@ def _packed(
 
 
 def _next(waiting: list[Node], unfinished: set[str], store: Store) -> Node | None:
-    """Take the first node whose parent is through from `waiting`: one that nobody works on, nor on
-    its parent (trained again, its files were gone), if there is such a one. None when all wait for
-    their parents."""
+    """Take the first node whose parent is through from `waiting`: one that is not taken, if there
+    is such a one. None when all wait for their parents."""
     chosen = None
     for index, node in enumerate(waiting):
         if node.parent in unfinished:
             continue
-        if not any(store.owner(run) for run in (node.id, node.parent) if run):
+        if not _taken(node, store):
             return waiting.pop(index)
         chosen = index if chosen is None else chosen
     return None if chosen is None else waiting.pop(chosen)
+
+
+def _taken(node: Node, store: Store) -> bool:
+    """Whether somebody works on a node, or on its parent (trained again, its files were gone)."""
+    return any(store.owner(run) for run in (node.id, node.parent) if run)
 
 
 def _work_out(node: Evaluation | Computation, store: Store) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from hypersphere.config import Node
 from hypersphere.papers.costs import seconds_of, to_do, trained_again
 from hypersphere.papers.planned import Plan, PlannedCell, PlannedItem
 from hypersphere.papers.spec import Paper, published_rows
+from hypersphere.papers.undecided import decided
 from hypersphere.reporting.cells import select_cells, stem
 from hypersphere.reporting.claims import parts_of, tables_of
 from hypersphere.reporting.verdicts import as_number
@@ -67,7 +68,8 @@ def within(plan: Plan, store: Store, seconds: float) -> Budget:
     """What of a plan to run in so many seconds of one thread.
 
     A cell is settled when all its runs are there and the paper prints a number for the same
-    protocol; a claim when all cells that it speaks of are complete (which may leave it open).
+    protocol; a claim without a verdict when all cells that it speaks of are complete (which may
+    leave it open).
     Chosen one after another by verdicts per second that is still to be spent, so that what shares
     runs comes together. Runs whose data are not here, and kinds of run without a past record to
     tell their time, are left out.
@@ -83,7 +85,7 @@ def within(plan: Plan, store: Store, seconds: float) -> Budget:
         for i, of in enumerate(cells)
         if i in possible and not of.variant and _has_verdict(of.item, of.cell)
     ]  # fmt: skip
-    aims += [aim for aim in _claims(plan, cells) if aim.cells & open_ and not
+    aims += [aim for aim in _claims(plan, cells, decided(plan, store)) if aim.cells & open_ and not
              aim.cells & open_ - possible]  # fmt: skip
     verdicts = {next(iter(aim.cells)) for aim in aims if not aim.claim}
     return replace(_chosen(aims, verdicts, needs, cost, plan, seconds), untimed=untimed)
@@ -161,8 +163,10 @@ def _has_verdict(item: PlannedItem, cell: PlannedCell) -> bool:
     return item.settings.protocol == "exact" and as_number(cell.published) is not None
 
 
-def _claims(plan: Plan, cells: list[_Place]) -> Iterable[_Aim]:
-    """The claims whose tables are all planned."""
+def _claims(
+    plan: Plan, cells: list[_Place], decided: Container[tuple[str, str, str]] = ()
+) -> Iterable[_Aim]:
+    """The claims whose tables are all planned, without those already decided."""
     places: dict[tuple[str, str], list[int]] = {}
     for i, of in enumerate(cells):
         places.setdefault((of.item.paper.key, stem(of.item.spec.name, of.variant)), []).append(i)
@@ -170,7 +174,8 @@ def _claims(plan: Plan, cells: list[_Place]) -> Iterable[_Aim]:
     for key, declared in papers.items():
         texts = {(row["item"], row["claim"]) for row in published_rows(key, "figure_claims")}
         for spec in declared.claims:
-            if (str(spec.get("item")), str(spec.get("claim"))) not in texts:
+            item, claim = str(spec.get("item")), str(spec.get("claim"))
+            if (item, claim) not in texts or (key, item, claim) in decided:
                 continue
             parts = parts_of(spec, plan.items[0].preset)
             tables = {name for part in parts for name in tables_of(part)}
@@ -187,4 +192,4 @@ def _claims(plan: Plan, cells: list[_Place]) -> Iterable[_Aim]:
                     except ValueError:
                         found = []  # a preset with other rows, where it decides nothing
                     wanted |= {inside[id(cell)] for cell in found}
-            yield _Aim(f"{key} {spec['item']}: claim: {spec['claim']}", frozenset(wanted), True)
+            yield _Aim(f"{key} {item}: claim: {claim}", frozenset(wanted), True)

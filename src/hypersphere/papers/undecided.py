@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hypersphere.papers.planned import Plan
@@ -20,24 +20,41 @@ def undecided(plan: Plan, store: Store) -> list[dict[str, Any]]:
     comparison of a claim on its tables: paper, item, what, unit, n (there), needs (None: more than
     can be told) and, of claims, verdict: the one it has, or how many of the unit would decide it.
     Those that need fewest more come first."""
-    rows: list[dict[str, Any]] = []
-    papers: dict[str, dict[str, Item]] = {}
-    declared = {}
-    for planned in plan.items:
-        items = judged_items(planned, store)
-        papers.setdefault(planned.paper.key, {}).update((item.stem, item) for item in items)
-        declared[planned.paper.key] = planned.paper
-        rows += _cells(items[0])
-    for key, by_stem in papers.items():
-        for spec, found in comparisons_of(key, declared[key].claims, by_stem):
-            what = f"claim: {spec['claim']}"
-            verdict = _verdict(found)
-            rows += [
-                _row(key, spec["item"], what, each.unit, each.n, each.needs) | {"verdict": verdict}
-                for each in found
-                if each.outcome == "open" and each.needs is not None
-            ]
+    items = [judged_items(planned, store) for planned in plan.items]
+    rows = [row for primary, *_ in items for row in _cells(primary)]
+    for key, spec, found in _compared(plan, items):
+        what = f"claim: {spec['claim']}"
+        verdict = _verdict(found)
+        rows += [
+            _row(key, spec["item"], what, each.unit, each.n, each.needs) | {"verdict": verdict}
+            for each in found
+            if each.outcome == "open" and each.needs is not None
+        ]
     return sorted(rows, key=lambda row: (row["needs"] is None, (row["needs"] or 0) - row["n"]))
+
+
+def decided(plan: Plan, store: Store) -> set[tuple[str, str, str]]:
+    """Paper, item and claim of those claims on the plan's tables that have a verdict."""
+    compared = _compared(plan, [judged_items(planned, store) for planned in plan.items])
+    return {
+        (key, spec["item"], spec["claim"])
+        for key, spec, found in compared
+        if claim_verdict([each.outcome for each in found]) != "not tested"
+    }
+
+
+def _compared(
+    plan: Plan, items: Sequence[Sequence[Item]]
+) -> Iterator[tuple[str, Mapping[str, Any], list[Comparison]]]:
+    """Paper, declaration and comparisons of each claim on the plan's tables; items: each planned
+    item with its variants."""
+    papers: dict[str, dict[str, Item]] = {}
+    for planned, found in zip(plan.items, items, strict=True):
+        papers.setdefault(planned.paper.key, {}).update((item.stem, item) for item in found)
+    declared = {planned.paper.key: planned.paper.claims for planned in plan.items}
+    for key, by_stem in papers.items():
+        for spec, comparisons in comparisons_of(key, declared[key], by_stem):
+            yield key, spec, comparisons
 
 
 def _verdict(found: Sequence[Comparison]) -> str:

@@ -94,12 +94,17 @@ def check_same(record: Record, fresh: Record) -> None:
     if (found := disagreement(record, fresh)) is None:
         return
     same = all(record[key] == fresh[key] for key in ("versions", "hardware"))
+    remedy = "find out what changed, and raise the component's revision if it was the code"
+    if "accuracy" in found.name and (logits := record.get("logits")) is not None:
+        remedy = (
+            f"its accuracies were judged by {logits} logits, today's are by float32 ones;"
+            " to train it anew, take its line out of records.jsonl and delete its run folder"
+        )
     raise ContradictedError(
         record["run_id"],
         f"run {record['run_id']}: trained again because its files were gone,"
         f" {found.said('in its record', 'now')} (on {'the same' if same else 'other'} versions and"
-        " processor); the record is kept: find out what changed, and raise the component's revision"
-        " if it was the code",
+        f" processor); the record is kept: {remedy}",
     )
 
 
