@@ -164,9 +164,9 @@ def _has_verdict(item: PlannedItem, cell: PlannedCell) -> bool:
 
 
 def _claims(
-    plan: Plan, cells: list[_Place], decided: Container[tuple[str, str, str]] = ()
+    plan: Plan, cells: list[_Place], done: Container[tuple[str, str, str]] = ()
 ) -> Iterable[_Aim]:
-    """The claims whose tables are all planned, without those already decided."""
+    """The claims whose tables are all planned, without those that are `done` (paper, item, claim)."""
     places: dict[tuple[str, str], list[int]] = {}
     for i, of in enumerate(cells):
         places.setdefault((of.item.paper.key, stem(of.item.spec.name, of.variant)), []).append(i)
@@ -175,7 +175,7 @@ def _claims(
         texts = {(row["item"], row["claim"]) for row in published_rows(key, "figure_claims")}
         for spec in declared.claims:
             item, claim = str(spec.get("item")), str(spec.get("claim"))
-            if (item, claim) not in texts or (key, item, claim) in decided:
+            if (item, claim) not in texts or (key, item, claim) in done:
                 continue
             parts = parts_of(spec, plan.items[0].preset)
             tables = {name for part in parts for name in tables_of(part)}
