@@ -166,7 +166,7 @@ def _has_verdict(item: PlannedItem, cell: PlannedCell) -> bool:
 def _claims(
     plan: Plan, cells: list[_Place], done: Container[tuple[str, str, str]] = ()
 ) -> Iterable[_Aim]:
-    """The claims whose tables are all planned, without those that are `done` (paper, item, claim)."""
+    """The claims whose tables are all planned, but those `done` (paper, item, claim)."""
     places: dict[tuple[str, str], list[int]] = {}
     for i, of in enumerate(cells):
         places.setdefault((of.item.paper.key, stem(of.item.spec.name, of.variant)), []).append(i)
