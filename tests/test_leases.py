@@ -11,7 +11,7 @@ import time
 import pytest
 
 from hypersphere.errors import UserError
-from hypersphere.store import SCHEMA, Store, leases, states
+from hypersphere.store import SCHEMA, Store, TakenError, leases, states
 
 RUN = "aaaaaaaaaaaa"
 
@@ -160,6 +160,10 @@ def test_not_waiting(store):
         assert not ours
     with store.claim_if_free("bbbbbbbbbbbb") as ours:
         assert ours
+    with pytest.raises(TakenError, match=RUN), store.hurried().claim(RUN):
+        pass
+    with store.hurried().claim("bbbbbbbbbbbb"):
+        assert store.owner("bbbbbbbbbbbb")
 
 
 def test_a_bad_setting(store, monkeypatch):

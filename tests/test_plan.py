@@ -107,7 +107,9 @@ def test_a_killed_process_is_reported_not_raised(toy):
     with processes.pool(1) as pool:
         with pytest.raises(BrokenProcessPool):
             pool.submit(killed).result()
-        assert "was killed" in execute._result(execute._submit(pool, nodes[0]), nodes[0]).error
+        assert (
+            "was killed" in execute._result(execute._submit(pool, nodes[0], True), nodes[0]).error
+        )
 
 
 def test_partial_results_are_counted_never_averaged(toy):
@@ -174,6 +176,27 @@ def test_what_rests_on_a_run_that_another_process_trains_again_is_left_for_later
     with store.claim(first.parent):
         assert next(outcomes) == Outcome(other)
     assert next(outcomes) == Outcome(first)
+
+
+@pytest.mark.parametrize(("workers", "in_flight"), [(1, 1), (1, 2), (2, 1)])
+def test_a_run_that_another_process_was_quicker_to_claim_is_left_for_later(
+    toy, monkeypatch, workers, in_flight
+):
+    """Launchers that start at once see every run free, and meet at the first."""
+    from hypersphere import execute
+
+    store = Store()
+    plan = make_plan("quick", ["toy"], ["table2"])
+    first, other = plan.missing(store)[:2]
+    monkeypatch.setattr(execute, "_taken", lambda node, store: False)
+
+    def say(line):
+        assert "is being trained by" not in line  # it waits
+
+    outcomes = run_nodes([first, other], store, workers, say, in_flight)
+    with Store().claim(first.id):
+        assert next(outcomes) == Outcome(other)
+    assert list(outcomes) == [Outcome(first)]
 
 
 def test_revision_makes_old_records_stale(toy, monkeypatch):

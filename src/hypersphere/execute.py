@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypersphere import processes, provenance
 from hypersphere.config import Computation, Evaluation, Node, Training
 from hypersphere.errors import ContradictedError, UserError
 from hypersphere.files import disk_trouble, sha256_of
-from hypersphere.store import EMBEDDINGS, MODEL, Store, artifacts
+from hypersphere.store import EMBEDDINGS, MODEL, Store, TakenError, artifacts
 from hypersphere.store.records import Record
+
+if TYPE_CHECKING:  # torch comes with it
+    from hypersphere.training.packed import Ready
 
 Say = Callable[[str], None]
 
@@ -72,89 +75,133 @@ def run_nodes(
     at is left for later, so that several launchers share the work. To stop early, close the
     iterator: what is under way ends first.
     """
-    failed: set[str] = set()
-    waiting = list(nodes)
-    unfinished = {node.id for node in nodes}
+    queue = _Queue(nodes, store)
     if workers <= 1:
         if in_flight > 1:
-            yield from _packed(waiting, failed, store, say, in_flight)
+            yield from _packed(queue, say, in_flight)
             return
-        while waiting:
-            node = _next(waiting, unfinished, store)
-            assert node is not None  # parents come before children
-            outcome = _after(node, failed) or _attempt(node, store, say)
-            failed |= _lost(outcome)
-            unfinished.discard(node.id)
+        while queue.waiting:
+            found = queue.next()
+            assert found is not None  # parents come before children
+            node, patient = found
+            try:
+                outcome = queue.lost(node) or _attempt(node, store, say, patient)
+            except TakenError:
+                queue.later(node)
+                continue
+            queue.through(outcome)
             yield outcome
         return
     running: dict[Future[Outcome], Node] = {}
     # One thread per process must be known before torch is imported there.
     os.environ["OMP_NUM_THREADS"] = "1"
     with processes.pool(workers, _start_worker, store) as pool:
-        while waiting or running:
-            while len(running) < workers:  # a queue would put evaluations behind all trainings
-                if (node := _next(waiting, unfinished, store)) is None:
+        while queue.waiting or running:
+            while len(running) < workers:  # more would put evaluations behind all trainings
+                if (found := queue.next()) is None:
                     break
-                if outcome := _after(node, failed):
-                    failed |= _lost(outcome)
-                    unfinished.discard(node.id)
+                node, patient = found
+                if outcome := queue.lost(node):
+                    queue.through(outcome)
                     yield outcome
                 else:
-                    running[_submit(pool, node)] = node
+                    running[_submit(pool, node, patient)] = node
             done, _ = wait(running, return_when=FIRST_COMPLETED) if running else ((), ())
             for future in done:
                 node = running.pop(future)
-                outcome = _result(future, node)
-                failed |= _lost(outcome)
-                unfinished.discard(node.id)
+                try:
+                    outcome = _result(future, node)
+                except TakenError:
+                    queue.later(node)
+                    continue
+                queue.through(outcome)
                 yield outcome
 
 
-def _packed(
-    nodes: Sequence[Node], failed: set[str], store: Store, say: Say, in_flight: int
-) -> Iterator[Outcome]:
-    """The outcomes of nodes, so many trainings at once whose parents are through."""
+class _Queue:
+    """Nodes that are still to be worked out, parents before children. What another process is at
+    comes last; several that start at once find that out as late as when they claim a run."""
+
+    def __init__(self, nodes: Sequence[Node], store: Store) -> None:
+        self.waiting, self.store = {node.id: node for node in nodes}, store
+        self._unfinished = set(self.waiting)
+        self._failed: set[str] = set()
+        self._put_off: set[str] = set()
+
+    def next(self) -> tuple[Node, bool] | None:
+        """Take the first node whose parent is through, of those that nobody is at if there are
+        such, and whether to wait for it if somebody is. None when all wait for their parents."""
+        ready = self._ready()
+        for node in ready:
+            if not _taken(node, self.store):
+                return self._take(node, free=True)
+        return self._take(ready[0], free=False) if ready else None
+
+    def wave(self) -> list[tuple[Node, bool]]:
+        """Take all nodes at once whose parents are through, with the same preference."""
+        ready = self._ready()
+        free = [node for node in ready if not _taken(node, self.store)]
+        return [self._take(node, free=bool(free)) for node in free or ready]
+
+    def later(self, node: Node) -> None:
+        """Put back a node that was taken meanwhile. The next time it is waited for: else a process
+        with nothing else to do would ask again and again."""
+        self.waiting[node.id] = node
+        self._put_off.add(node.id)
+
+    def lost(self, node: Node) -> Outcome | None:
+        """The outcome of a node whose parent failed."""
+        if node.parent in self._failed:
+            return Outcome(node, f"its parent {node.parent} failed")
+        return None
+
+    def through(self, outcome: Outcome) -> None:
+        """Note what nothing can rest on after this outcome, and what can."""
+        self._unfinished.discard(outcome.node.id)
+        if outcome.error:
+            self._failed.add(outcome.node.id)
+        if outcome.parent_failed:
+            self._failed.add(str(outcome.node.parent))
+
+    def _ready(self) -> list[Node]:
+        return [node for node in self.waiting.values() if node.parent not in self._unfinished]
+
+    def _take(self, node: Node, *, free: bool) -> tuple[Node, bool]:
+        del self.waiting[node.id]
+        return node, not free or node.id in self._put_off
+
+
+def _packed(queue: _Queue, say: Say, in_flight: int) -> Iterator[Outcome]:
+    """The outcomes of a queue, so many trainings at once whose parents are through."""
     from hypersphere.training.together import together
     from hypersphere.training.train import steps_of
 
     provenance.git()
-    left = list(nodes)
-    while left:
-        ids = {node.id for node in left}
-        wave = [node for node in left if node.parent not in ids]
-        wave = [node for node in wave if not _taken(node, store)] or wave
-        chosen = {node.id for node in wave}
-        left = [node for node in left if node.id not in chosen]
-        trainings: list[Training] = []
-        for node in wave:
-            if outcome := _after(node, failed):
-                failed |= _lost(outcome)
-                yield outcome
-            elif isinstance(node, Training) and store.get(node.id) is None:
-                trainings.append(node)
-            else:
-                outcome = _attempt(node, store, say)
-                failed |= _lost(outcome)
-                yield outcome
-        trainings.sort(key=lambda each: _taken(each, store))  # theirs would be waited for
-        jobs = together(trainings, lambda each: steps_of(each, store, say=say), in_flight, say)
-        for node, error in jobs:
-            outcome = _failed(node, error, store) if error else Outcome(node)
-            failed |= _lost(outcome)
+    store = queue.store
+    while queue.waiting:
+        trainings: list[tuple[Training, bool]] = []
+        for node, patient in queue.wave():
+            if isinstance(node, Training) and not queue.lost(node) and store.get(node.id) is None:
+                trainings.append((node, patient))
+                continue
+            try:
+                outcome = queue.lost(node) or _attempt(node, store, say, patient)
+            except TakenError:
+                queue.later(node)
+                continue
+            queue.through(outcome)
             yield outcome
 
+        def start(job: tuple[Training, bool]) -> Generator[Ready, None, object]:
+            return steps_of(job[0], _claiming(store, job[1]), say=say)
 
-def _next(waiting: list[Node], unfinished: set[str], store: Store) -> Node | None:
-    """Take the first node whose parent is through from `waiting`: one that is not taken, if there
-    is such a one. None when all wait for their parents."""
-    chosen = None
-    for index, node in enumerate(waiting):
-        if node.parent in unfinished:
-            continue
-        if not _taken(node, store):
-            return waiting.pop(index)
-        chosen = index if chosen is None else chosen
-    return None if chosen is None else waiting.pop(chosen)
+        for (node, _), error in together(trainings, start, in_flight, say):
+            if isinstance(error, TakenError):
+                queue.later(node)
+                continue
+            outcome = _failed(node, error, store) if error else Outcome(node)
+            queue.through(outcome)
+            yield outcome
 
 
 def _taken(node: Node, store: Store) -> bool:
@@ -203,23 +250,17 @@ def _parent_with_files(node: Evaluation, store: Store, say: Say) -> Record:
     return train(node.training, store, need_files=True, say=say)
 
 
-def _after(node: Node, failed: set[str]) -> Outcome | None:
-    if node.parent in failed:
-        return Outcome(node, f"its parent {node.parent} failed")
-    return None
+def _claiming(store: Store, patient: bool) -> Store:
+    """The store that waits for whoever works on a run, or raises TakenError."""
+    return store if patient else store.hurried()
 
 
-def _lost(outcome: Outcome) -> set[str]:
-    """Ids of the runs that nothing can rest on after this outcome."""
-    lost = {outcome.node.id} if outcome.error else set()
-    if outcome.parent_failed:
-        lost.add(str(outcome.node.parent))
-    return lost
-
-
-def _attempt(node: Node, store: Store, say: Say) -> Outcome:
+def _attempt(node: Node, store: Store, say: Say, patient: bool) -> Outcome:
+    """The outcome of a node. Raises TakenError, unless patient, when somebody works on it."""
     try:
-        run_node(node, store, say)
+        run_node(node, _claiming(store, patient), say)
+    except TakenError:
+        raise
     except Exception as error:  # one failing run must not end the others
         return _failed(node, error, store)
     return Outcome(node)
@@ -248,14 +289,16 @@ def _start_worker(store: Store) -> None:
     torch.set_num_threads(1)
 
 
-def _work(node: Node) -> Outcome:
+def _work(node: Node, patient: bool) -> Outcome:
     assert _worker_store is not None
-    return _attempt(node, _worker_store, lambda line: None)  # epochs are in the run's own log
+    return _attempt(
+        node, _worker_store, lambda line: None, patient
+    )  # epochs are in the run's own log
 
 
-def _submit(pool: ProcessPoolExecutor, node: Node) -> Future[Outcome]:
+def _submit(pool: ProcessPoolExecutor, node: Node, patient: bool) -> Future[Outcome]:
     try:
-        return pool.submit(_work, node)
+        return pool.submit(_work, node, patient)
     except BrokenProcessPool as error:  # a killed process takes the whole pool with it
         future: Future[Outcome] = Future()
         future.set_exception(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from hypersphere.store.states import State
 
 RECORD = "record.json"
 MODEL, EMBEDDINGS = "model.safetensors", "embeddings.safetensors"  # of a finished training
+
+
+class TakenError(Exception):
+    """Another process works on the run, and the caller would rather do something else first."""
 
 
 class Store:
@@ -38,6 +43,7 @@ class Store:
         self.records: dict[str, Record] = {}
         self.complaints: list[str] = []
         self._leases: dict[str, leases.Lease] = {}
+        self._patient = True
         self._collected_only = collected_only
         for file in sorted(self.results.glob("*/records.jsonl")):
             records, complaints = read_lines(file)
@@ -51,6 +57,13 @@ class Store:
         """What the results hold of this store now. What is drawn from it can be drawn again where
         only the results are, whatever runs end meanwhile."""
         return Store(self.runs, self.results, collected_only=True)
+
+    def hurried(self) -> Store:
+        """This store for a caller with other work at hand: `claim` raises TakenError where it
+        would wait."""
+        hurried = copy.copy(self)  # the same records, the same leases
+        hurried._patient = False
+        return hurried
 
     def folder(self, run_id: str) -> Path:
         """The run's folder, which may not exist."""
@@ -97,9 +110,15 @@ class Store:
         """Own the run's folder; waits while somebody else does (`waiting` is told once).
 
         A killed owner leaves nothing to clean up, on this machine or another (leases.py). Raises
-        UserError when the folder cannot be written.
+        UserError when the folder cannot be written, and in a `hurried` store TakenError.
         """
-        with self._hold(run_id, lambda who: waiting(f"run {run_id} is being trained by {who}")):
+
+        def told(who: str) -> None:
+            waiting(f"run {run_id} is being trained by {who}")
+
+        with self._hold(run_id, told, patient=self._patient) as lease:
+            if lease is None:
+                raise TakenError(run_id)
             yield
 
     @contextlib.contextmanager
