@@ -156,10 +156,6 @@ def test_a_damaged_lease_is_waited_for_then_taken(store):
 
 def test_not_waiting(store):
     far_away(store)
-    with store.claim_if_free(RUN) as ours:
-        assert not ours
-    with store.claim_if_free("bbbbbbbbbbbb") as ours:
-        assert ours
     with pytest.raises(TakenError, match=RUN), store.hurried().claim(RUN):
         pass
     with store.hurried().claim("bbbbbbbbbbbb"):

@@ -107,9 +107,8 @@ def test_a_killed_process_is_reported_not_raised(toy):
     with processes.pool(1) as pool:
         with pytest.raises(BrokenProcessPool):
             pool.submit(killed).result()
-        assert (
-            "was killed" in execute._result(execute._submit(pool, nodes[0], True), nodes[0]).error
-        )
+        future = execute._submit(pool, nodes[0], True)
+        assert "was killed" in execute._result(future, nodes[0]).error
 
 
 def test_partial_results_are_counted_never_averaged(toy):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hypersphere import processes, provenance
@@ -84,13 +85,10 @@ def run_nodes(
             found = queue.next()
             assert found is not None  # parents come before children
             node, patient = found
-            try:
-                outcome = queue.lost(node) or _attempt(node, store, say, patient)
-            except TakenError:
-                queue.later(node)
-                continue
-            queue.through(outcome)
-            yield outcome
+            if outcome := queue.lost(node):
+                yield outcome
+            else:
+                yield from queue.settle(node, partial(_attempt, node, store, say, patient))
         return
     running: dict[Future[Outcome], Node] = {}
     # One thread per process must be known before torch is imported there.
@@ -102,20 +100,13 @@ def run_nodes(
                     break
                 node, patient = found
                 if outcome := queue.lost(node):
-                    queue.through(outcome)
                     yield outcome
                 else:
                     running[_submit(pool, node, patient)] = node
             done, _ = wait(running, return_when=FIRST_COMPLETED) if running else ((), ())
             for future in done:
                 node = running.pop(future)
-                try:
-                    outcome = _result(future, node)
-                except TakenError:
-                    queue.later(node)
-                    continue
-                queue.through(outcome)
-                yield outcome
+                yield from queue.settle(node, partial(_result, future, node))
 
 
 class _Queue:
@@ -143,25 +134,30 @@ class _Queue:
         free = [node for node in ready if not _taken(node, self.store)]
         return [self._take(node, free=bool(free)) for node in free or ready]
 
-    def later(self, node: Node) -> None:
-        """Put back a node that was taken meanwhile. The next time it is waited for: else a process
-        with nothing else to do would ask again and again."""
-        self.waiting[node.id] = node
-        self._put_off.add(node.id)
-
     def lost(self, node: Node) -> Outcome | None:
-        """The outcome of a node whose parent failed."""
-        if node.parent in self._failed:
-            return Outcome(node, f"its parent {node.parent} failed")
-        return None
+        """The outcome of a node whose parent failed, noted."""
+        if node.parent not in self._failed:
+            return None
+        return self._note(Outcome(node, f"its parent {node.parent} failed"))
 
-    def through(self, outcome: Outcome) -> None:
-        """Note what nothing can rest on after this outcome, and what can."""
+    def settle(self, node: Node, work: Callable[[], Outcome]) -> Iterator[Outcome]:
+        """What `work` makes of a node, noted. Nothing where it finds the node taken meanwhile: that
+        is put back, and waited for the next time, else a process with nothing else to do would ask
+        again and again."""
+        try:
+            yield self._note(work())
+        except TakenError:
+            self.waiting[node.id] = node
+            self._put_off.add(node.id)
+
+    def _note(self, outcome: Outcome) -> Outcome:
+        """Remember what nothing can rest on after this outcome, and what can."""
         self._unfinished.discard(outcome.node.id)
         if outcome.error:
             self._failed.add(outcome.node.id)
         if outcome.parent_failed:
             self._failed.add(str(outcome.node.parent))
+        return outcome
 
     def _ready(self) -> list[Node]:
         return [node for node in self.waiting.values() if node.parent not in self._unfinished]
@@ -181,27 +177,18 @@ def _packed(queue: _Queue, say: Say, in_flight: int) -> Iterator[Outcome]:
     while queue.waiting:
         trainings: list[tuple[Training, bool]] = []
         for node, patient in queue.wave():
-            if isinstance(node, Training) and not queue.lost(node) and store.get(node.id) is None:
+            if outcome := queue.lost(node):
+                yield outcome
+            elif isinstance(node, Training) and store.get(node.id) is None:
                 trainings.append((node, patient))
-                continue
-            try:
-                outcome = queue.lost(node) or _attempt(node, store, say, patient)
-            except TakenError:
-                queue.later(node)
-                continue
-            queue.through(outcome)
-            yield outcome
+            else:
+                yield from queue.settle(node, partial(_attempt, node, store, say, patient))
 
         def start(job: tuple[Training, bool]) -> Generator[Ready, None, object]:
             return steps_of(job[0], _claiming(store, job[1]), say=say)
 
         for (node, _), error in together(trainings, start, in_flight, say):
-            if isinstance(error, TakenError):
-                queue.later(node)
-                continue
-            outcome = _failed(node, error, store) if error else Outcome(node)
-            queue.through(outcome)
-            yield outcome
+            yield from queue.settle(node, partial(_ended, node, error, store))
 
 
 def _taken(node: Node, store: Store) -> bool:
@@ -259,15 +246,18 @@ def _attempt(node: Node, store: Store, say: Say, patient: bool) -> Outcome:
     """The outcome of a node. Raises TakenError, unless patient, when somebody works on it."""
     try:
         run_node(node, _claiming(store, patient), say)
-    except TakenError:
-        raise
     except Exception as error:  # one failing run must not end the others
-        return _failed(node, error, store)
-    return Outcome(node)
+        return _ended(node, error, store)
+    return _ended(node, None, store)
 
 
-def _failed(node: Node, error: Exception, store: Store) -> Outcome:
-    """The outcome of a run that ended with `error`, which the store remembers."""
+def _ended(node: Node, error: Exception | None, store: Store) -> Outcome:
+    """The outcome of a run that ended with `error`, which the store remembers, or well. Raises
+    TakenError, with which a run has not begun."""
+    if error is None:
+        return Outcome(node)
+    if isinstance(error, TakenError):
+        raise error
     text, mendable = str(error), True
     if not isinstance(error, UserError):
         reason = disk_trouble(error, store.runs) if isinstance(error, OSError) else None
@@ -291,9 +281,8 @@ def _start_worker(store: Store) -> None:
 
 def _work(node: Node, patient: bool) -> Outcome:
     assert _worker_store is not None
-    return _attempt(
-        node, _worker_store, lambda line: None, patient
-    )  # epochs are in the run's own log
+    # Nothing is said here: epochs are in the run's own log.
+    return _attempt(node, _worker_store, lambda line: None, patient)
 
 
 def _submit(pool: ProcessPoolExecutor, node: Node, patient: bool) -> Future[Outcome]:

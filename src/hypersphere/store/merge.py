@@ -27,7 +27,7 @@ from hypersphere.files import sha256_of, write_atomically, write_text
 from hypersphere.store import artifacts
 from hypersphere.store.agreement import disagreement
 from hypersphere.store.records import Record, decode
-from hypersphere.store.store import RECORD, Store
+from hypersphere.store.store import RECORD, Store, TakenError
 
 TENSORS = ("model.safetensors", "embeddings.safetensors")
 LINES = "records.jsonl"
@@ -104,7 +104,7 @@ def _merge(source: Path, store: Store) -> Merged:
         seen += 1
         try:
             _join(found, store, merged)
-        except _Refused as error:
+        except (_Refused, TakenError) as error:
             merged.refused.append(f"{found.where}: {error}")
     if not seen and not merged.refused:
         raise UserError(f"{source}: no runs there (no {RECORD}, no {LINES})")
@@ -158,9 +158,7 @@ def _join(found: _Found, store: Store, merged: Merged) -> None:
         if not tensors:
             merged.known.append(run_id)
             return
-    with store.claim_if_free(run_id) as free:
-        if not free:
-            raise _Refused(f"run {run_id} is being trained here by {store.owner(run_id)}")
+    with store.hurried().claim(run_id):
         folder = store.folder(run_id)
         for name, path in tensors.items():
             _copy(path, folder / name, record["files"][name])

@@ -116,16 +116,22 @@ class Store:
         def told(who: str) -> None:
             waiting(f"run {run_id} is being trained by {who}")
 
-        with self._hold(run_id, told, patient=self._patient) as lease:
+        folder = self.folder(run_id)
+        with contextlib.ExitStack() as stack:
+            try:
+                lease = stack.enter_context(leases.hold(folder, told, patient=self._patient))
+            except OSError as error:
+                raise UserError(
+                    f"{folder}: cannot be written ({error.strerror or error}); make it writable,"
+                    " free some space, or set HYPERSPHERE_RUNS to a folder that is"
+                ) from error
             if lease is None:
-                raise TakenError(run_id)
+                who = self.owner(run_id) or "another process"
+                raise TakenError(f"run {run_id} is being trained here by {who}")
+            self.forget(run_id)
+            self._leases[run_id] = lease
+            stack.callback(self._leases.pop, run_id, None)
             yield
-
-    @contextlib.contextmanager
-    def claim_if_free(self, run_id: str) -> Iterator[bool]:
-        """Like `claim`, but never waits: says whether the run's folder is ours."""
-        with self._hold(run_id, lambda _: None, patient=False) as lease:
-            yield lease is not None
 
     def owner(self, run_id: str) -> str:
         """`pid N on HOST` of the process that trains the run now, or an empty string."""
@@ -153,25 +159,6 @@ class Store:
         for name in (states.QUEUED, states.FAILED):
             with contextlib.suppress(OSError):
                 (self.folder(run_id) / name).unlink()
-
-    @contextlib.contextmanager
-    def _hold(
-        self, run_id: str, waiting: Callable[[str], None], *, patient: bool = True
-    ) -> Iterator[leases.Lease | None]:
-        folder = self.folder(run_id)
-        with contextlib.ExitStack() as stack:
-            try:
-                lease = stack.enter_context(leases.hold(folder, waiting, patient=patient))
-            except OSError as error:
-                raise UserError(
-                    f"{folder}: cannot be written ({error.strerror or error}); make it writable,"
-                    " free some space, or set HYPERSPHERE_RUNS to a folder that is"
-                ) from error
-            if lease is not None:
-                self.forget(run_id)
-                self._leases[run_id] = lease
-                stack.callback(self._leases.pop, run_id, None)
-            yield lease
 
     def _read(self, file: Path) -> Record | None:
         try:
