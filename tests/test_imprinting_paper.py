@@ -9,7 +9,8 @@ import pytest
 from hypersphere.config import Evaluation, Training
 from hypersphere.data.batches import ClassBalanced
 from hypersphere.errors import UserError
-from hypersphere.papers import budget, render
+from hypersphere.papers import render
+from hypersphere.papers.claimed import claimed, places
 from hypersphere.papers.curves import of_curve
 from hypersphere.papers.nodes import filled
 from hypersphere.papers.plan import make_plan
@@ -287,8 +288,8 @@ def test_the_margins_differ_in_their_classes_alone(plans):
 
 def test_claims_that_rest_on_a_variant_need_its_runs(plans):
     """`plan --budget` counts the runs of the tables that a claim names, variants among them."""
-    cells = budget._places(plans["small"])
-    (aim,) = [a for a in budget._claims(plans["small"], cells) if "figure6" in a.name]
+    cells = places(plans["small"])
+    (aim,) = [each for each in claimed(plans["small"], cells) if each.item == "figure6"]
     data = {t.data.name for i in aim.cells for n in cells[i].cell.nodes.values()
             for t in [training_of(n)]}  # fmt: skip
     assert data == {"cub_50", "cifar100"}

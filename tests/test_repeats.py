@@ -6,12 +6,15 @@ from statistics import fmean, stdev
 import pytest
 from scipy.stats import t as student_t
 
-from hypersphere.papers.undecided import _cells, _verdict, text
+from hypersphere.papers.claimed import places
+from hypersphere.papers.plan import make_plan
+from hypersphere.papers.undecided import ONLY_OTHERS, _cells, _price, _urgency, _verdict, text
 from hypersphere.reporting.cells import Cell, Item
 from hypersphere.reporting.claims import comparisons_of
 from hypersphere.reporting.comparisons import Comparison, comparisons
 from hypersphere.reporting.repeats import MOST, to_judge, to_order
 from hypersphere.reporting.verdicts import judge_item
+from tests.toy import run_all
 
 
 def bounds(differences, n):
@@ -94,3 +97,49 @@ def test_what_is_to_agree_or_differ_somewhere_tells_its_needs_too():
     part = {"tables": ["table1"], "greater": {"method": "a"}, "than": {"method": "b"}, "any": True}
     (found,) = comparisons(part, {"table1": item}, "here")
     assert found.needs == to_order([0.90 - 0.91, 0.99 - 0.93, 0.95 - 0.97])
+
+
+def test_what_deciding_a_claim_takes(toy, store):
+    """As many trainings as one repeat of its cells has, times the repeats that it lacks."""
+    plan = make_plan("quick", ["toy"], ["table1"])
+    cells = [place.cell for place in places(plan) if not place.variant]
+    assert len(cells) == 2 and len(plan.trainings()) == 4  # two class splits each
+    supported, soon = Comparison("supported", 2, "split"), Comparison("open", 2, "split", 5)
+    late, hopeless = Comparison("open", 2, "split", 40), Comparison("open", 2, "split")
+    told = _price([supported, soon, late], cells, store)
+    assert told == {"repeats": 3, "trainings": 6, "seconds": None}  # none has been trained yet
+    run_all(plan, store)
+    for record in store.records.values():  # ten seconds for each class that is trained on
+        if record["identity"]["kind"] == "training":
+            record["seconds"] = 10.0 * (10 - record["identity"]["split"]["num_unseen"])
+    assert _price([supported, soon, late], cells, store) == told | {"seconds": 3 * (80.0 + 70.0)}
+    nothing = {"repeats": None, "trainings": None, "seconds": None}
+    assert _price([supported, supported, late], cells, store) == nothing  # it holds
+    assert _price([supported, hopeless, hopeless, late], cells, store) == nothing  # other runs
+
+
+def test_what_more_repeats_would_decide_comes_first():
+    def row(what, n, needs, **more):
+        return {
+            "paper": "p",
+            "item": "t",
+            "what": what,
+            "unit": "seed",
+            "n": n,
+            "needs": needs,
+        } | more
+
+    cheap = row("claim: c", 3, 9, verdict="with about 9", trainings=2, seconds=120.0)
+    dear = row("claim: d", 3, 4, verdict="with about 4", trainings=2, seconds=7200.0)
+    others = row("claim: o", 3, 4, verdict=ONLY_OTHERS, trainings=None, seconds=None)
+    settled = row("claim: s", 3, 4, verdict="holds", trainings=None, seconds=None)
+    rows = [settled, others, row("never", 3, None), row("cell", 3, 5), dear, cheap]
+    ordered = sorted(rows, key=_urgency)
+    assert [each["what"].removeprefix("claim: ") for each in ordered] == [
+        "c", "d", "cell", "o", "never", "s"
+    ]  # fmt: skip
+    told = text(ordered).splitlines()
+    assert told[1].startswith(
+        "  9 seeds (3 there; decided: with about 9, at most 2 trainings, 2 min"
+    )
+    assert "at most" not in told[-1]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from hypersphere.config import Node
+from hypersphere.papers.claimed import claimed, places
 from hypersphere.papers.costs import seconds_of, to_do, trained_again
 from hypersphere.papers.planned import Plan, PlannedCell, PlannedItem
-from hypersphere.papers.spec import Paper, published_rows
 from hypersphere.papers.undecided import decided
-from hypersphere.reporting.cells import select_cells, stem
-from hypersphere.reporting.claims import parts_of, tables_of
 from hypersphere.reporting.verdicts import as_number
 from hypersphere.store import Store
 
@@ -46,15 +44,6 @@ class Budget:
         return sum(step.settles for step in self.steps)
 
 
-@dataclass(frozen=True)
-class _Place:
-    """A cell of an item, as the primary or a variant has it."""
-
-    item: PlannedItem
-    variant: str
-    cell: PlannedCell
-
-
 @dataclass(eq=False)
 class _Aim:
     """Something to settle: its name, the cells that it needs, and whether it is a claim."""
@@ -75,7 +64,7 @@ def within(plan: Plan, store: Store, seconds: float) -> Budget:
     tell their time, are left out.
     """
     cost, untimed = _costs(plan, store)
-    cells = _places(plan)
+    cells = places(plan)
     needs = [_needs(place.cell, store) for place in cells]
     open_ = {i for i, nodes in enumerate(needs) if nodes}
     possible = {i for i in open_ if all(node in cost for node in needs[i])}
@@ -85,8 +74,11 @@ def within(plan: Plan, store: Store, seconds: float) -> Budget:
         for i, of in enumerate(cells)
         if i in possible and not of.variant and _has_verdict(of.item, of.cell)
     ]  # fmt: skip
-    aims += [aim for aim in _claims(plan, cells, decided(plan, store)) if aim.cells & open_ and not
-             aim.cells & open_ - possible]  # fmt: skip
+    done = decided(plan, store)
+    for claim in claimed(plan, cells):
+        missing = claim.cells & open_
+        if missing and missing <= possible and claim.key not in done:
+            aims.append(_Aim(claim.name, claim.cells, True))
     verdicts = {next(iter(aim.cells)) for aim in aims if not aim.claim}
     return replace(_chosen(aims, verdicts, needs, cost, plan, seconds), untimed=untimed)
 
@@ -132,15 +124,6 @@ def _chosen(
     return budget
 
 
-def _places(plan: Plan) -> list[_Place]:
-    return [
-        _Place(item, variant, cell)
-        for item in plan.items
-        for variant in ("", *item.spec.variants)
-        for cell in item.only(variant).cells
-    ]
-
-
 def _costs(plan: Plan, store: Store) -> tuple[dict[str, float], int]:
     """Seconds of each node to do that can be run here and whose time past records tell, and how
     many there are whose time they do not."""
@@ -161,35 +144,3 @@ def _needs(cell: PlannedCell, store: Store) -> frozenset[str]:
 
 def _has_verdict(item: PlannedItem, cell: PlannedCell) -> bool:
     return item.settings.protocol == "exact" and as_number(cell.published) is not None
-
-
-def _claims(
-    plan: Plan, cells: list[_Place], done: Container[tuple[str, str, str]] = ()
-) -> Iterable[_Aim]:
-    """The claims whose tables are all planned, but those `done` (paper, item, claim)."""
-    places: dict[tuple[str, str], list[int]] = {}
-    for i, of in enumerate(cells):
-        places.setdefault((of.item.paper.key, stem(of.item.spec.name, of.variant)), []).append(i)
-    papers: dict[str, Paper] = {item.paper.key: item.paper for item in plan.items}
-    for key, declared in papers.items():
-        texts = {(row["item"], row["claim"]) for row in published_rows(key, "figure_claims")}
-        for spec in declared.claims:
-            item, claim = str(spec.get("item")), str(spec.get("claim"))
-            if (item, claim) not in texts or (key, item, claim) in done:
-                continue
-            parts = parts_of(spec, plan.items[0].preset)
-            tables = {name for part in parts for name in tables_of(part)}
-            if not parts or not all((key, name) in places for name in tables):
-                continue
-            wanted = set[int]()
-            for part in parts:
-                for name in tables_of(part):
-                    inside = {id(cells[i].cell): i for i in places[key, name]}
-                    try:
-                        found = select_cells(
-                            [cells[i].cell for i in places[key, name]], part.get("where", {}), name
-                        )
-                    except ValueError:
-                        found = []  # a preset with other rows, where it decides nothing
-                    wanted |= {inside[id(cell)] for cell in found}
-            yield _Aim(f"{key} {item}: claim: {claim}", frozenset(wanted), True)

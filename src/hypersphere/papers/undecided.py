@@ -1,12 +1,17 @@
-"""Verdicts that are open although their runs are there: how many repeats each would take."""
+"""Verdicts that are open although their runs are there: how many repeats each would take, and what
+those would cost."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hypersphere.papers.planned import Plan
+from hypersphere.papers.claimed import claimed, places
+from hypersphere.papers.costs import expected_seconds
+from hypersphere.papers.planned import Plan, PlannedCell, trained_for
 from hypersphere.papers.render import judged_items
+from hypersphere.progress import duration
 from hypersphere.reporting import repeats
 from hypersphere.reporting.cells import Item
 from hypersphere.reporting.claims import comparisons_of
@@ -14,23 +19,40 @@ from hypersphere.reporting.comparisons import Comparison
 from hypersphere.reporting.verdicts import as_number, claim_verdict, judge_item
 from hypersphere.store import Store
 
+ONLY_OTHERS = "only with other runs"
+
 
 def undecided(plan: Plan, store: Store) -> list[dict[str, Any]]:
     """One row for each inconclusive cell of the plan whose runs are all there, and for each open
     comparison of a claim on its tables: paper, item, what, unit, n (there), needs (None: more than
-    can be told) and, of claims, verdict: the one it has, or how many of the unit would decide it.
-    Those that need fewest more come first."""
+    can be told) and, of claims, verdict: the one it has, or how many of the unit would decide it;
+    repeats, trainings and seconds (of one thread): what deciding it would take at most, None where
+    that cannot be told. First come those that more repeats would give a verdict, the cheapest
+    claims before the others."""
     items = [judged_items(planned, store) for planned in plan.items]
     rows = [row for primary, *_ in items for row in _cells(primary)]
+    cells = places(plan)
+    spoken_of = {claim.key: [cells[i].cell for i in claim.cells] for claim in claimed(plan, cells)}
     for key, spec, found in _compared(plan, items):
-        what = f"claim: {spec['claim']}"
-        verdict = _verdict(found)
+        price = _price(found, spoken_of.get((key, spec["item"], spec["claim"]), ()), store)
+        told = {"verdict": _verdict(found)} | price
         rows += [
-            _row(key, spec["item"], what, each.unit, each.n, each.needs) | {"verdict": verdict}
+            _row(key, spec["item"], f"claim: {spec['claim']}", each.unit, each.n, each.needs) | told
             for each in found
             if each.outcome == "open" and each.needs is not None
         ]
-    return sorted(rows, key=lambda row: (row["needs"] is None, (row["needs"] or 0) - row["n"]))
+    return sorted(rows, key=_urgency)
+
+
+def _urgency(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Those without a verdict that more repeats would give one, then those that need other runs,
+    then claims that have theirs; among equals by what it takes."""
+    verdict = row.get("verdict", "")
+    lacks = "with about" in verdict or (not verdict and row["needs"] is not None)
+    last = 0 if lacks else 1 if verdict in ("", ONLY_OTHERS) else 2
+    seconds = row.get("seconds")
+    fewest = math.inf if row["needs"] is None else row["needs"] - row["n"]
+    return last, math.inf if seconds is None else seconds, fewest
 
 
 def decided(plan: Plan, store: Store) -> set[tuple[str, str, str]]:
@@ -59,15 +81,40 @@ def _compared(
 
 def _verdict(found: Sequence[Comparison]) -> str:
     """The verdict that a claim has, or when it would have one."""
-    outcomes = [each.outcome for each in found]
-    if (verdict := claim_verdict(outcomes)) != "not tested":
+    verdict = claim_verdict([each.outcome for each in found])
+    if verdict != "not tested":
         return verdict
+    n = _decided_with(found)
+    return ONLY_OTHERS if n is None else f"with about {n}"
+
+
+def _decided_with(found: Sequence[Comparison]) -> int | None:
+    """With how many of the unit a claim without a verdict would have one; None: with no number."""
     for n in sorted({each.needs for each in found if each.needs is not None}):
         # which way they go does not matter for whether there is a verdict
         then = ["supported" if (each.needs or n + 1) <= n else each.outcome for each in found]
-        if claim_verdict(then) != verdict:
-            return f"with about {n}"
-    return "only with other runs"
+        if claim_verdict(then) != "not tested":
+            return n
+    return None
+
+
+def _price(
+    found: Sequence[Comparison], cells: Sequence[PlannedCell], store: Store
+) -> dict[str, Any]:
+    """What deciding a claim would take: as many more repeats of every cell that it speaks of as its
+    comparisons lack (those that are decided need none, so it is the most)."""
+    n = _decided_with(found)
+    if n is None or claim_verdict([each.outcome for each in found]) != "not tested":
+        return dict.fromkeys(("repeats", "trainings", "seconds"))
+    more = max(n - each.n for each in found if each.needs is not None and each.needs <= n)
+    once = {t.id: t for cell in cells for node in cell.first_nodes() for t in trained_for(node)}
+    seconds, _ = expected_seconds(once.values(), store)
+    known = math.isfinite(seconds)
+    return {
+        "repeats": more,
+        "trainings": more * len(once),
+        "seconds": round(more * seconds, 1) if known else None,
+    }
 
 
 def _cells(item: Item) -> list[dict[str, Any]]:
@@ -102,6 +149,9 @@ def text(rows: list[dict[str, Any]], lines: int = 20) -> str:
         there = f"{have['n']} there"
         if verdict := have.get("verdict"):
             there += f"; decided: {verdict}"
+        if have.get("trainings"):
+            takes = "" if have["seconds"] is None else f", {duration(have['seconds'])} of a core"
+            there += f", at most {have['trainings']} trainings{takes}"
         told.append(f"  {', '.join(needs)} {have['unit']}s ({there}): {paper} {item}: {what}")
     if (more := len(groups) - lines) > 0:
         told.append(f"  and {more} more (--json lists them)")
