@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--repeats",
                 action="store_true",
-                help="also what repeats the open verdicts would take, by the spread so far, and their price",
+                help="also what repeats the open verdicts would take, and their price",
             )
         if name == "run":
             run_options(command)
