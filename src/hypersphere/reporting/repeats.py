@@ -1,7 +1,7 @@
 """How many repeats a verdict would take, if mean and spread stayed as they are seen so far.
 
 A guide for what to run, not a stopping rule: mean and spread come from few repeats themselves, so
-that the number suffices little more than half the time, more rarely where a claim waits for several.
+that the number suffices little more than half the time, more rarely where a claim needs several.
 """
 
 from __future__ import annotations
