@@ -3,18 +3,21 @@
 import math
 from statistics import fmean, stdev
 
+import numpy as np
 import pytest
 from scipy.stats import t as student_t
 
 from hypersphere.papers.claimed import places
 from hypersphere.papers.plan import make_plan
-from hypersphere.papers.undecided import ONLY_OTHERS, _cells, _price, _urgency, _verdict, text
+from hypersphere.papers.undecided import ONLY_OTHERS, _cells, _price, _row, _urgency, _verdict, text
 from hypersphere.reporting.cells import Cell, Item
 from hypersphere.reporting.claims import comparisons_of
 from hypersphere.reporting.comparisons import Comparison, comparisons
 from hypersphere.reporting.repeats import MOST, to_judge, to_order
 from hypersphere.reporting.verdicts import judge_item
 from tests.toy import run_all
+
+NOTHING = {"repeats": None, "trainings": None, "seconds": None}
 
 
 def bounds(differences, n):
@@ -40,6 +43,24 @@ def test_a_verdict_is_settled_by_the_least_number(differences, margin):
         return (-margin <= low and high <= margin) or low > margin or high < -margin
 
     assert decided(n) and not decided(n - 1)
+
+
+def test_how_often_the_number_suffices():
+    """Little more than half the time, as docs/answers.md says: by what the repeats so far leave
+    likely of mean and spread."""
+    rng, often = np.random.default_rng(1), []
+    for _ in range(400):
+        seen = rng.normal(rng.uniform(-2, 2), 1, 3)
+        n = to_order(seen.tolist())
+        if n is None or not 3 < n <= 60:
+            continue
+        spread = np.sqrt(2 * seen.var(ddof=1) / rng.chisquare(2, 500))
+        mean = rng.normal(seen.mean(), spread / math.sqrt(3))
+        more = rng.normal(mean[:, None], spread[:, None], (500, n - 3))
+        every = np.concatenate([np.tile(seen, (500, 1)), more], axis=1)
+        t = every.mean(1) / (every.std(1, ddof=1) / math.sqrt(n))
+        often.append(np.mean(np.abs(t) > student_t.ppf(0.95, n - 1)))
+    assert len(often) > 100 and 0.5 < np.mean(often) < 0.65
 
 
 def test_what_cannot_be_told():
@@ -113,26 +134,18 @@ def test_what_deciding_a_claim_takes(toy, store):
         if record["identity"]["kind"] == "training":
             record["seconds"] = 10.0 * (10 - record["identity"]["split"]["num_unseen"])
     assert _price([supported, soon, late], cells, store) == told | {"seconds": 3 * (80.0 + 70.0)}
-    nothing = {"repeats": None, "trainings": None, "seconds": None}
-    assert _price([supported, supported, late], cells, store) == nothing  # it holds
-    assert _price([supported, hopeless, hopeless, late], cells, store) == nothing  # other runs
+    assert _price([supported, supported, late], cells, store) == NOTHING  # it holds
+    assert _price([supported, hopeless, hopeless, late], cells, store) == NOTHING  # other runs
 
 
 def test_what_more_repeats_would_decide_comes_first():
     def row(what, n, needs, **more):
-        return {
-            "paper": "p",
-            "item": "t",
-            "what": what,
-            "unit": "seed",
-            "n": n,
-            "needs": needs,
-        } | more
+        return _row("p", "t", what, "seed", n, needs) | more
 
-    cheap = row("claim: c", 3, 9, verdict="with about 9", trainings=2, seconds=120.0)
-    dear = row("claim: d", 3, 4, verdict="with about 4", trainings=2, seconds=7200.0)
-    others = row("claim: o", 3, 4, verdict=ONLY_OTHERS, trainings=None, seconds=None)
-    settled = row("claim: s", 3, 4, verdict="holds", trainings=None, seconds=None)
+    cheap = row("claim: c", 3, 9, verdict="with about 9", repeats=1, trainings=2, seconds=120.0)
+    dear = row("claim: d", 3, 4, verdict="with about 4", repeats=1, trainings=2, seconds=7200.0)
+    others = row("claim: o", 3, 4, verdict=ONLY_OTHERS, **NOTHING)
+    settled = row("claim: s", 3, 4, verdict="holds", **NOTHING)
     rows = [settled, others, row("never", 3, None), row("cell", 3, 5), dear, cheap]
     ordered = sorted(rows, key=_urgency)
     assert [each["what"].removeprefix("claim: ") for each in ordered] == [

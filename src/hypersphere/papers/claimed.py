@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hypersphere.papers.planned import Plan, PlannedCell, PlannedItem
 from hypersphere.papers.spec import Paper, published_rows
@@ -59,22 +60,21 @@ def claimed(plan: Plan, cells: Sequence[Place]) -> Iterator[Claimed]:
         for spec in declared.claims:
             item, claim = str(spec.get("item")), str(spec.get("claim"))
             parts = parts_of(spec, plan.items[0].preset)
-            tables = {name for part in parts for name in tables_of(part)}
-            if (item, claim) not in texts or not parts:
+            told = [(part, name) for part in parts for name in tables_of(part)]
+            if (item, claim) not in texts or not told:
                 continue
-            if not all((key, name) in by_table for name in tables):
-                continue
-            wanted = set[int]()
-            for part in parts:
-                for name in tables_of(part):
-                    inside = {id(cells[i].cell): i for i in by_table[key, name]}
-                    try:
-                        found = select_cells(
-                            [cells[i].cell for i in by_table[key, name]],
-                            part.get("where", {}),
-                            name,
-                        )
-                    except ValueError:
-                        found = []  # a preset with other rows, where it decides nothing
-                    wanted |= {inside[id(cell)] for cell in found}
-            yield Claimed(key, item, claim, frozenset(wanted))
+            if all((key, name) in by_table for _, name in told):
+                found = (_inside(part, name, by_table[key, name], cells) for part, name in told)
+                yield Claimed(key, item, claim, frozenset().union(*found))
+
+
+def _inside(
+    part: Mapping[str, Any], name: str, table: Sequence[int], cells: Sequence[Place]
+) -> set[int]:
+    """Which cells of one table a part looks at."""
+    index = {id(cells[i].cell): i for i in table}
+    try:
+        found = select_cells([cells[i].cell for i in table], part.get("where", {}), name)
+    except ValueError:
+        return set()  # a preset with other rows, where it decides nothing
+    return {index[id(cell)] for cell in found}

@@ -47,10 +47,9 @@ def undecided(plan: Plan, store: Store) -> list[dict[str, Any]]:
 def _urgency(row: Mapping[str, Any]) -> tuple[Any, ...]:
     """Those without a verdict that more repeats would give one, then those that need other runs,
     then claims that have theirs; among equals by what it takes."""
-    verdict = row.get("verdict", "")
-    lacks = "with about" in verdict or (not verdict and row["needs"] is not None)
-    last = 0 if lacks else 1 if verdict in ("", ONLY_OTHERS) else 2
-    seconds = row.get("seconds")
+    verdict, seconds = row.get("verdict"), row.get("seconds")
+    lacks = row["needs"] is not None if verdict is None else row["repeats"] is not None
+    last = 0 if lacks else 1 if verdict in (None, ONLY_OTHERS) else 2
     fewest = math.inf if row["needs"] is None else row["needs"] - row["n"]
     return last, math.inf if seconds is None else seconds, fewest
 
@@ -89,7 +88,10 @@ def _verdict(found: Sequence[Comparison]) -> str:
 
 
 def _decided_with(found: Sequence[Comparison]) -> int | None:
-    """With how many of the unit a claim without a verdict would have one; None: with no number."""
+    """With how many of the unit a claim without a verdict would have one; None: with no number, or
+    it has one."""
+    if claim_verdict([each.outcome for each in found]) != "not tested":
+        return None
     for n in sorted({each.needs for each in found if each.needs is not None}):
         # which way they go does not matter for whether there is a verdict
         then = ["supported" if (each.needs or n + 1) <= n else each.outcome for each in found]
@@ -104,7 +106,7 @@ def _price(
     """What deciding a claim would take: as many more repeats of every cell that it speaks of as its
     comparisons lack (those that are decided need none, so it is the most)."""
     n = _decided_with(found)
-    if n is None or claim_verdict([each.outcome for each in found]) != "not tested":
+    if n is None:
         return dict.fromkeys(("repeats", "trainings", "seconds"))
     more = max(n - each.n for each in found if each.needs is not None and each.needs <= n)
     once = {t.id: t for cell in cells for node in cell.first_nodes() for t in trained_for(node)}
